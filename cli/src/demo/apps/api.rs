@@ -1,0 +1,28 @@
+//! The back end: quick and sound, except for one replica.
+
+use super::{http_server, variable};
+use http::StatusCode;
+use std::time::Duration;
+
+const SLOWNESS: Duration = Duration::from_millis(150);
+/// How many of a hundred answers of the slow replica fail.
+const FAILURES: u32 = 20;
+
+/// Serves until told to end.
+pub(super) async fn run() -> anyhow::Result<()> {
+    let name = variable("NAME")?;
+    let slow = name == variable("SLOW_REPLICA")?;
+    http_server::serve(move |_path| {
+        let name = name.clone();
+        async move {
+            if slow {
+                tokio::time::sleep(SLOWNESS).await;
+                if rand::random_range(0..100) < FAILURES {
+                    return (StatusCode::INTERNAL_SERVER_ERROR, format!("{name} fails\n"));
+                }
+            }
+            (StatusCode::OK, format!("from {name}\n"))
+        }
+    })
+    .await
+}

@@ -1,0 +1,98 @@
+//! The demo's table: redrawn in place on a terminal, printed now and then elsewhere.
+
+use crate::api::Row;
+use crate::table;
+use crate::{out, stat};
+use crossterm::cursor::MoveToPreviousLine;
+use crossterm::terminal::{Clear, ClearType};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between tables in a file or pipe.
+const PLAIN_PERIOD: Duration = Duration::from_secs(5);
+
+/// Where the demo shows what happens; silent when only figures are wanted.
+pub(super) struct Screen {
+    shown: bool,
+    terminal: bool,
+    /// Lines of the table on the screen.
+    height: u16,
+    printed: Option<Instant>,
+}
+
+// === impl Screen ===
+
+impl Screen {
+    pub(super) fn new(shown: bool) -> Self {
+        Self {
+            shown,
+            terminal: io::stdout().is_terminal(),
+            height: 0,
+            printed: None,
+        }
+    }
+
+    /// A line above the table.
+    pub(super) fn line(&self, text: &str) -> anyhow::Result<()> {
+        if self.shown {
+            out::print(&format!("{text}\n"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The current figures.
+    pub(super) fn draw(&mut self, rows: &[Row]) -> anyhow::Result<()> {
+        let due = self
+            .printed
+            .is_none_or(|printed| printed.elapsed() >= PLAIN_PERIOD);
+        if !self.shown || !(self.terminal || due) {
+            return Ok(());
+        }
+        self.printed = Some(Instant::now());
+        self.erase()?;
+        let text = text(rows);
+        out::print(&text)?;
+        if self.terminal {
+            self.height = u16::try_from(text.lines().count()).unwrap_or(u16::MAX);
+        } else {
+            out::print("\n")?;
+        }
+        Ok(())
+    }
+
+    /// The figures of the whole run.
+    pub(super) fn last(&mut self, rows: &[Row], run: Duration) -> anyhow::Result<()> {
+        if !self.shown {
+            return Ok(());
+        }
+        self.erase()?;
+        out::print(&format!(
+            "over {:.0}s:\n\n{}",
+            run.as_secs_f64(),
+            text(rows)
+        ))
+    }
+
+    fn erase(&mut self) -> anyhow::Result<()> {
+        if self.height > 0 {
+            let mut stdout = io::stdout().lock();
+            crossterm::queue!(
+                stdout,
+                MoveToPreviousLine(self.height),
+                Clear(ClearType::FromCursorDown)
+            )?;
+            stdout.flush()?;
+        }
+        self.height = 0;
+        Ok(())
+    }
+}
+
+fn text(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no figures yet\n".to_string();
+    }
+    table::stat(rows, stat::columns(rows))
+}

@@ -1,0 +1,167 @@
+//! `meshctl local`: a whole mesh as processes of this machine.
+//!
+//! The commands are here; `supervisor` is the mesh, the modules around it are its parts: manifests
+//! are read (`manifest`), become processes (`plan`, `replica`), are compared with what runs
+//! (`reconcile`) and run (`pod`, `component`, `process`). `demo` uses the same supervisor.
+
+mod addresses;
+mod changes;
+mod component;
+mod control;
+mod daemon;
+mod env;
+mod logs;
+mod manifest;
+mod plan;
+mod pod;
+mod pods;
+mod process;
+mod progress;
+mod readiness;
+mod reconcile;
+mod replica;
+mod state;
+mod supervisor;
+
+use crate::args::{JanitorArgs, LogsArgs, MeshArgs, Output, StatusArgs, UpArgs};
+use crate::{out, table};
+use anyhow::Context;
+pub(crate) use control::{PodStatus, Status};
+use control::{Question, ask};
+pub(crate) use logs::last_lines;
+pub(crate) use manifest::Source;
+pub(crate) use progress::{ONE_REQUEST, interrupted};
+use state::StateDir;
+use std::time::{Duration, Instant};
+pub(crate) use supervisor::{Handle, Supervisor};
+
+/// The environment variable that every process of a mesh carries, with its state directory.
+const STATE_MARK: &str = "GOSSAMER_STATE_DIR";
+/// The one node of a local mesh.
+const NODE_NAME: &str = "local";
+
+/// How long `down` waits for pods to end before it says that they do not.
+const DOWN_DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Runs manifests until Ctrl-C, or leaves them running.
+pub fn up(args: UpArgs) -> anyhow::Result<()> {
+    out::runtime()?.block_on(async {
+        if args.detach {
+            let status = daemon::detach(&args).await?;
+            return out::print(&progress::detached(&status));
+        }
+        if args.detached {
+            daemon::enter_own_session()?;
+        }
+        let mesh = claim(Source::Paths(args.filenames), &args.name).await?;
+        let handle = mesh.handle();
+        tokio::select! {
+            result = mesh.run() => result,
+            // The mesh ends by what this asks of it, not by this ending.
+            never = progress::show_until_stopped(handle) => match never {},
+        }
+    })
+}
+
+/// Stops a mesh and waits until nothing of it is left.
+pub fn down(args: MeshArgs) -> anyhow::Result<()> {
+    out::runtime()?.block_on(async {
+        let mesh = find(args.name.as_deref()).await?;
+        ask(&mesh.state_dir, Question::Stop).await?;
+        let asked = Instant::now();
+        while !state::sweep(&mesh.state_dir)? {
+            anyhow::ensure!(
+                asked.elapsed() < DOWN_DEADLINE,
+                "the mesh {} (process {}) does not end; `kill -9 {}` ends it and its processes",
+                mesh.name,
+                mesh.pid,
+                mesh.pid
+            );
+            tokio::time::sleep(POLL).await;
+        }
+        out::print(&format!("mesh {} stopped\n", mesh.name))
+    })
+}
+
+/// Shows the replicas of a mesh.
+pub fn status(args: StatusArgs) -> anyhow::Result<()> {
+    let mesh = out::runtime()?.block_on(find(args.mesh.name.as_deref()))?;
+    match args.output {
+        Output::Json => out::print_json(&mesh),
+        Output::Table => {
+            out::print(&table::local_status(&mesh))?;
+            mesh.warnings
+                .iter()
+                .for_each(|warning| out::note(&format!("warning: {warning}")));
+            if let Some(error) = &mesh.trouble {
+                out::note(&format!(
+                    "error: what runs is not what the manifests say:\n       {error}"
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Prints logs of replicas.
+pub fn logs(args: LogsArgs) -> anyhow::Result<()> {
+    out::runtime()?.block_on(async {
+        let mesh = find(args.mesh.name.as_deref()).await?;
+        let print = logs::print(&mesh.state_dir, args.pod.as_deref(), args.follow);
+        tokio::select! {
+            result = print => result,
+            () = interrupted() => Ok(()),
+        }
+    })
+}
+
+/// Waits for the end of a mesh's supervisor and removes what is left.
+pub fn janitor(args: JanitorArgs) -> anyhow::Result<()> {
+    daemon::wait_and_sweep(&args.state)
+}
+
+/// Claims a name and sets a mesh up under it; `Supervisor::run` starts it.
+pub(crate) async fn claim(source: Source, name: &str) -> anyhow::Result<Supervisor> {
+    let state = StateDir::claim(&state::root(), name, daemon::LOG).await?;
+    Supervisor::new(source, name, state)
+}
+
+/// Names of the running meshes of this user.
+pub(crate) fn running() -> anyhow::Result<Vec<String>> {
+    Ok(state::running(&state::root())?)
+}
+
+/// The mesh of this name, or the only one there is.
+pub(crate) async fn find(name: Option<&str>) -> anyhow::Result<Status> {
+    let names = running()?;
+    let name = match (name, names.as_slice()) {
+        (Some(name), names) if names.iter().any(|running| running == name) => name,
+        (Some(name), []) => anyhow::bail!("no mesh named {name} is running; {START}"),
+        (Some(name), names) => {
+            anyhow::bail!(
+                "no mesh named {name} is running; there is {}",
+                names.join(", ")
+            )
+        }
+        (None, [name]) => name,
+        (None, []) => anyhow::bail!("no mesh is running on this machine; {START}"),
+        (None, names) => anyhow::bail!(
+            "several meshes are running: {}; say which with --name (--mesh for stat and diagnostics)",
+            names.join(", ")
+        ),
+    };
+    ask(&state::root().join(name), Question::Status)
+        .await
+        .with_context(|| format!("mesh {name} cannot be asked"))
+}
+
+const START: &str = "start one with `meshctl demo` or `meshctl local up -f MANIFESTS`";
+
+/// Names of the workloads a source runs, and what it warns of.
+#[cfg(test)]
+pub(crate) fn check(source: &Source) -> (Vec<String>, Vec<String>) {
+    let plan = plan::plan(manifest::load(source).expect("valid manifests"));
+    let names = plan.workloads.into_iter().map(|workload| workload.key.name);
+    (names.collect(), plan.warnings)
+}

@@ -1,0 +1,29 @@
+//! `meshctl`: one arm per command; what each does lives in the library module of its name.
+
+use clap::Parser;
+use meshctl::args::{Cli, Command, LocalCommand};
+use meshctl::{child, completion, demo, diagnostics, local, out, parts, stat, version};
+use std::process::ExitCode;
+
+// Sidecars and controller run from this binary too: their memory goes back after a burst.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(args) => out::exit(demo::run(args)),
+        Command::Local(LocalCommand::Up(args)) => out::exit(local::up(args)),
+        Command::Local(LocalCommand::Down(args)) => out::exit(local::down(args)),
+        Command::Local(LocalCommand::Status(args)) => out::exit(local::status(args)),
+        Command::Local(LocalCommand::Logs(args)) => out::exit(local::logs(args)),
+        Command::Stat(args) => out::exit(stat::run(args)),
+        Command::Diagnostics(command) => out::exit(diagnostics::run(command)),
+        Command::Version(args) => out::exit(version::run(args)),
+        Command::Completion(args) => out::exit(completion::run(args)),
+        Command::Proxy => parts::proxy(),
+        Command::Controller(args) => parts::controller(args),
+        Command::DemoApp(args) => out::exit(demo::app(args)),
+        Command::RunChild(args) => out::exit(child::run(args)),
+        Command::Janitor(args) => out::exit(local::janitor(args)),
+    }
+}

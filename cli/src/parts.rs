@@ -1,0 +1,18 @@
+//! The two programs linked into this one: the only place that calls into proxy or controller.
+//!
+//! `main.rs` comes here for the hidden commands that a local mesh starts as its children.
+
+use crate::args::ControllerArgs;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the sidecar, configured by its environment alone.
+pub fn proxy() -> ExitCode {
+    linkerd_proxy::main()
+}
+
+/// Runs the controller with its own flags.
+pub fn controller(args: ControllerArgs) -> ExitCode {
+    let program = OsString::from("meshctl controller");
+    mesh_controller::main_with_args(std::iter::once(program).chain(args.args))
+}

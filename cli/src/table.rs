@@ -1,0 +1,189 @@
+//! Tables a person reads, in the formats of `linkerd viz`.
+//!
+//! Pure text from values. Cells of numbers stand right, a gap of three columns between.
+
+use crate::api::Row;
+use crate::local::{PodStatus, Status};
+use comfy_table::{CellAlignment, Table, presets};
+
+/// Gap between columns.
+const GAP: u16 = 3;
+
+/// What a table of figures shows besides the names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StatColumns {
+    pub(crate) namespace: bool,
+    pub(crate) bytes: bool,
+    /// `deploy/web` where several kinds stand together.
+    pub(crate) kind_prefix: bool,
+}
+
+/// A table of figures.
+pub(crate) fn stat(rows: &[Row], columns: StatColumns) -> String {
+    let mut header = Vec::new();
+    if columns.namespace {
+        header.push("NAMESPACE");
+    }
+    header.push("NAME");
+    header.extend(["MESHED", "SUCCESS", "RPS"]);
+    header.extend(["LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN"]);
+    if columns.bytes {
+        header.extend(["READ_BYTES/SEC", "WRITE_BYTES/SEC"]);
+    }
+    let cells = rows
+        .iter()
+        .map(|row| stat_cells(row, columns))
+        .collect::<Vec<_>>();
+    render(&header, &cells, if columns.namespace { 2 } else { 1 })
+}
+
+/// A table whose cells all stand left, as `linkerd diagnostics` prints them.
+pub(crate) fn plain(header: &[&str], rows: &[Vec<String>]) -> String {
+    render(header, rows, header.len())
+}
+
+/// The replicas of a local mesh.
+pub(crate) fn local_status(mesh: &Status) -> String {
+    let controller = if mesh.controller.ready {
+        "ready"
+    } else {
+        &mesh.controller.reason
+    };
+    let ip = mesh
+        .controller_ip
+        .map(|ip| ip.to_string())
+        .unwrap_or_default();
+    let ready = mesh.pods.iter().filter(|pod| pod.ready).count();
+    let rows: Vec<_> = mesh.pods.iter().map(pod_cells).collect();
+    format!(
+        "mesh {} (process {}): controller at {ip} {controller}, {ready} of {} pods ready\n\n{}",
+        mesh.name,
+        mesh.pid,
+        mesh.wanted_pods,
+        plain(
+            &[
+                "NAMESPACE",
+                "NAME",
+                "READY",
+                "RESTARTS",
+                "IP",
+                "PORTS",
+                "STATUS"
+            ],
+            &rows
+        )
+    )
+}
+
+fn render(header: &[&str], rows: &[Vec<String>], left_columns: usize) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if index == 0 { 0 } else { GAP }, 0));
+        if index >= left_columns {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
+    let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
+    let millis = |value: Option<u64>| show(value.map(|ms| format!("{ms}ms")));
+    let mut cells = Vec::new();
+    if columns.namespace {
+        cells.push(row.namespace.clone());
+    }
+    let kind = crate::api::Kind::parse(&row.kind).filter(|_| columns.kind_prefix);
+    let prefix = kind
+        .map(|kind| format!("{}/", kind.short()))
+        .unwrap_or_default();
+    cells.push(format!("{prefix}{}", row.name));
+    cells.push(row.meshed.clone());
+    cells.push(show(
+        row.success
+            .map(|success| format!("{:.2}%", success * 100.0)),
+    ));
+    cells.push(show(row.rps.map(|rps| format!("{rps:.1}rps"))));
+    cells.extend([row.latency_ms_p50, row.latency_ms_p95, row.latency_ms_p99].map(millis));
+    cells.push(show(row.tcp_open_connections.map(|open| open.to_string())));
+    if columns.bytes {
+        let rates = [row.tcp_read_bytes_rate, row.tcp_write_bytes_rate];
+        cells.extend(rates.map(|rate| show(rate.map(|rate| format!("{rate:.1}B/s")))));
+    }
+    cells
+}
+
+fn pod_cells(pod: &PodStatus) -> Vec<String> {
+    let ready = pod.processes.iter().filter(|process| process.ready).count();
+    let restarts: u32 = pod.processes.iter().map(|process| process.restarts).sum();
+    let ports = pod.ports.iter().map(|(port, local)| match pod.meshed {
+        true => format!("{port}=127.0.0.1:{local}"),
+        false => port.to_string(),
+    });
+    let waiting = pod.processes.iter().find(|process| !process.ready);
+    let status = match waiting {
+        _ if pod.stopping => "stopping".to_string(),
+        Some(process) => format!("{}: {}", process.name, process.reason),
+        None if pod.meshed => "ready".to_string(),
+        None => "ready, without sidecar".to_string(),
+    };
+    vec![
+        pod.namespace.clone(),
+        pod.name.clone(),
+        format!("{ready}/{}", pod.processes.len()),
+        restarts.to_string(),
+        pod.ip.to_string(),
+        ports.collect::<Vec<_>>().join(","),
+        status,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Row {
+        serde_json::from_str(
+            r#"{"namespace":"demo","kind":"deployment","name":"web","meshed":"1/1","success":0.99321,
+            "rps":2.04,"latency_ms_p50":1,"latency_ms_p95":23,"latency_ms_p99":123,
+            "tcp_open_connections":4,"tcp_read_bytes_rate":2.0,"tcp_write_bytes_rate":null}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn figures_look_as_in_linkerd() {
+        let idle = Row {
+            success: None,
+            rps: None,
+            name: "a-long-name".into(),
+            ..row()
+        };
+        assert_eq!(
+            stat(&[row(), idle], StatColumns::default()),
+            "\
+NAME          MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TCP_CONN
+web              1/1    99.32%   2.0rps           1ms          23ms         123ms          4
+a-long-name      1/1         -        -           1ms          23ms         123ms          4
+"
+        );
+    }
+
+    #[test]
+    fn wide_tables_and_several_kinds() {
+        let columns = StatColumns {
+            namespace: true,
+            bytes: true,
+            kind_prefix: true,
+        };
+        let text = stat(&[row()], columns);
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("demo        deploy/web"), "{text}");
+        assert!(last.ends_with("2.0B/s                 -"), "{text}");
+    }
+}

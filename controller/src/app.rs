@@ -1,0 +1,270 @@
+//! Wires the parts together, in the order data flows, and takes them down again.
+
+use crate::{
+    admin::Admin,
+    args::{Args, LogFormat, Service},
+    cluster::Cluster,
+    destination, grpc,
+    grpc::Streams,
+    index::{Index, Live},
+    metrics::Metrics,
+    policy::{self, Policies},
+    source::{Load, directory::Directory},
+    stats,
+};
+use anyhow::Context;
+use axum::Router;
+use linkerd2_proxy_api::{
+    destination::destination_server::DestinationServer,
+    inbound::inbound_server_policies_server::InboundServerPoliciesServer,
+    outbound::outbound_policies_server::OutboundPoliciesServer,
+};
+use std::{future::Future, io::IsTerminal, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time,
+};
+use tracing_subscriber::EnvFilter;
+
+/// How long open streams may take to end after a signal.
+const DRAIN: Duration = Duration::from_millis(1500);
+
+/// Sends logs to standard error.
+///
+/// # Errors
+/// When the levels cannot be read.
+pub fn log_to_stderr(args: &Args) -> anyhow::Result<()> {
+    let level = &args.log_level;
+    let filter = EnvFilter::try_new(level).with_context(|| format!("--log-level {level}"))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // Whoever runs this as a part of something else may log already.
+    let _ = match args.log_format {
+        LogFormat::Plain => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    Ok(())
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start: an address is taken, or the directory cannot be read.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let app = App::start(args).await?;
+        // Whichever comes first means the same.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        app.stop().await;
+        Ok(())
+    });
+    // A thread that reads a slow disk must not hold the process up.
+    runtime.shutdown_background();
+    result
+}
+
+/// A controller that runs.
+pub struct App {
+    addrs: Addrs,
+    stopping: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    /// Loops that have nothing to finish.
+    _loops: JoinSet<()>,
+}
+
+/// Where it listens; `None` for parts that are switched off.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addrs {
+    /// Destinations.
+    pub destination: Option<SocketAddr>,
+    /// Policies.
+    pub policy: Option<SocketAddr>,
+    /// Live statistics.
+    pub stats: Option<SocketAddr>,
+    /// Admin.
+    pub admin: Option<SocketAddr>,
+}
+
+impl App {
+    /// Reads the source, then serves. Everything that can fail does so before it returns.
+    ///
+    /// # Errors
+    /// When an address is taken or the directory cannot be read.
+    pub async fn start(args: Args) -> anyhow::Result<Self> {
+        let (stopping, stop) = watch::channel(false);
+        let mut app = Self {
+            addrs: Addrs::default(),
+            stopping,
+            servers: JoinSet::new(),
+            _loops: JoinSet::new(),
+        };
+        let metrics = Arc::new(Metrics::default());
+        let streams = Streams {
+            stopping: stop.clone(),
+            metrics: metrics.clone(),
+        };
+        let mut index = Index::new(Cluster::new(args.settings()));
+        let endpoints = index.live::<destination::endpoints::Endpoints>();
+        let profiles = index.live::<destination::profile::Profile>();
+        let inbound = index.live::<policy::inbound::Inbound>();
+        let outbound = index.live::<policy::outbound::Outbound>();
+        let cluster = index.cluster();
+
+        let (ready, is_ready) = watch::channel(false);
+        let (source, loads) = watch::channel(Arc::new(Load::default()));
+        let admin = Admin {
+            source: loads.clone(),
+            cluster: cluster.clone(),
+            metrics: metrics.clone(),
+            questions: questions(&endpoints, &profiles, &inbound, &outbound),
+            ready: is_ready,
+        };
+        // Up before the first load, to tell that there was none yet.
+        app.addrs.admin = Some(app.http(args.admin_addr, "admin", admin.router()).await?);
+        let directory = first_load(&args, metrics.clone()).await?;
+        source.send_replace(Arc::new(directory.snapshot()));
+        // In force before anybody can ask: no proxy is told that nothing exists.
+        index.load(&directory.snapshot());
+        ready.send_replace(true);
+        app._loops.spawn(index.follow(loads));
+        app._loops.spawn(directory.watch(source));
+
+        let domain = args.settings().cluster_domain;
+        if args.enabled(Service::Destination) {
+            let server = DestinationServer::new(destination::Server {
+                endpoints,
+                profiles,
+                cluster_domain: domain.clone(),
+                streams: streams.clone(),
+            });
+            let router = grpc::server().add_service(server);
+            let addr = app.grpc(args.destination_addr, "destination", router);
+            app.addrs.destination = Some(addr.await?);
+        }
+        if args.enabled(Service::Policy) {
+            let policies = Policies {
+                inbound,
+                outbound,
+                cluster_domain: domain,
+                streams,
+            };
+            let router = grpc::server()
+                .add_service(InboundServerPoliciesServer::new(policies.clone()))
+                .add_service(OutboundPoliciesServer::new(policies));
+            let addr = app.grpc(args.policy_addr, "policy", router);
+            app.addrs.policy = Some(addr.await?);
+        }
+        if args.enabled(Service::Stats) {
+            let stats = stats::Stats::new(cluster, metrics, args.scrape_interval);
+            let addr = app.http(args.metrics_api_addr, "stats", stats.router());
+            app.addrs.stats = Some(addr.await?);
+            app._loops.spawn(stats.scrape());
+        }
+        tracing::info!(addrs = ?app.addrs, "serving");
+        Ok(app)
+    }
+
+    /// Where it listens.
+    pub fn addrs(&self) -> Addrs {
+        self.addrs
+    }
+
+    /// Lets streams end, for a while, then returns.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        let drained = async { while self.servers.join_next().await.is_some() {} };
+        if time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+
+    async fn grpc(
+        &mut self,
+        addr: SocketAddr,
+        name: &'static str,
+        router: tonic::transport::server::Router,
+    ) -> anyhow::Result<SocketAddr> {
+        let (listener, addr) = listen(addr, name).await?;
+        let server = grpc::serve(router, listener, self.stopped());
+        self.servers.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(name, %error, "server failed");
+            }
+        });
+        Ok(addr)
+    }
+
+    async fn http(
+        &mut self,
+        addr: SocketAddr,
+        name: &'static str,
+        router: Router,
+    ) -> anyhow::Result<SocketAddr> {
+        let (listener, addr) = listen(addr, name).await?;
+        let stopped = self.stopped();
+        self.servers.spawn(async move {
+            let server = axum::serve(listener, router).with_graceful_shutdown(stopped);
+            if let Err(error) = server.await {
+                tracing::error!(name, %error, "server failed");
+            }
+        });
+        Ok(addr)
+    }
+
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // An error means that the app is gone, which is the same.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
+    }
+}
+
+async fn first_load(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Directory> {
+    let mut directory = Directory::new(args.source.clone(), metrics);
+    let load = move || directory.load().map(|()| directory);
+    let directory = tokio::task::spawn_blocking(load).await?;
+    directory.with_context(|| format!("--source {}", args.source.display()))
+}
+
+async fn listen(addr: SocketAddr, name: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(addr).await;
+    let listener = listener.with_context(|| format!("cannot listen on {addr} ({name})"))?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+type Questions = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+fn questions(
+    endpoints: &Arc<Live<destination::endpoints::Endpoints>>,
+    profiles: &Arc<Live<destination::profile::Profile>>,
+    inbound: &Arc<Live<policy::inbound::Inbound>>,
+    outbound: &Arc<Live<policy::outbound::Outbound>>,
+) -> Questions {
+    let (endpoints, profiles) = (endpoints.clone(), profiles.clone());
+    let (inbound, outbound) = (inbound.clone(), outbound.clone());
+    Arc::new(move || {
+        vec![
+            ("endpoints", endpoints.followed() as u64),
+            ("profile", profiles.followed() as u64),
+            ("inbound", inbound.followed() as u64),
+            ("outbound", outbound.followed() as u64),
+        ]
+    })
+}

@@ -1,0 +1,90 @@
+//! Which changes reach whom.
+
+use super::*;
+use crate::{
+    destination::endpoints::Endpoints,
+    names::ServiceName,
+    testing::{key, load, pod, service, settings},
+};
+
+fn endpoints_of(name: &str) -> Endpoints {
+    let target = ServiceName {
+        service: key("demo", name),
+        hostname: None,
+    };
+    Endpoints { target, port: 80 }
+}
+
+fn web() -> String {
+    service(
+        "web",
+        "",
+        "{selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}",
+    )
+}
+
+#[test]
+fn an_answer_follows_what_concerns_it_and_nothing_else() {
+    let mut index = Index::new(Cluster::new(settings()));
+    let live = index.live::<Endpoints>();
+    let mut answer = live.ask(endpoints_of("web"));
+    let size = |answer: &watch::Receiver<Arc<_>>| {
+        let set: &crate::destination::endpoints::EndpointSet = &answer.borrow();
+        set.endpoints.len()
+    };
+    assert_eq!(size(&answer), 0);
+
+    index.load(&load(&web()));
+    assert!(
+        answer.has_changed().expect("alive"),
+        "the service exists now"
+    );
+    answer.mark_unchanged();
+
+    let one = web() + &pod("web-0", "web", "10.0.0.1");
+    index.load(&load(&one));
+    assert!(answer.has_changed().expect("alive"));
+    answer.mark_unchanged();
+    assert_eq!(size(&answer), 1);
+
+    let other = one.clone() + &pod("api-0", "api", "10.0.0.2");
+    index.load(&load(&other));
+    assert!(
+        !answer.has_changed().expect("alive"),
+        "a pod of another service"
+    );
+
+    // The pod's own proxy settings change, its endpoint does not.
+    index.load(&load(
+        &other.replace("annotations: {}", "annotations: {x: y}"),
+    ));
+    assert!(!answer.has_changed().expect("alive"), "an equal answer");
+
+    index.load(&load(&web()));
+    assert!(answer.has_changed().expect("alive"));
+    assert_eq!(size(&answer), 0);
+}
+
+#[test]
+fn who_asks_the_same_shares_the_answer() {
+    let mut index = Index::new(Cluster::new(settings()));
+    let live = index.live::<Endpoints>();
+    index.load(&load(&web()));
+    let (a, b) = (live.ask(endpoints_of("web")), live.ask(endpoints_of("web")));
+    assert!(Arc::ptr_eq(&a.borrow(), &b.borrow()));
+    assert_eq!(live.followed(), 1);
+}
+
+#[test]
+fn what_nobody_follows_is_dropped() {
+    let mut index = Index::new(Cluster::new(settings()));
+    let live = index.live::<Endpoints>();
+    for name in 0..1000 {
+        live.ask(endpoints_of(&name.to_string()));
+    }
+    assert!(live.followed() <= 64, "{}", live.followed());
+    let kept = live.ask(endpoints_of("kept"));
+    index.load(&load(&web()));
+    assert_eq!(live.followed(), 1);
+    drop(kept);
+}

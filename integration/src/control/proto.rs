@@ -1,0 +1,367 @@
+//! The messages of the proxy API that the fake control plane sends, as a test would say them.
+
+use linkerd2_proxy_api::{
+    destination::{
+        AddrSet, NoEndpoints, Update, WeightedAddr, WeightedAddrSet, update::Update as Kind,
+    },
+    inbound::{self, Authn, Authz, Network, Server, authn},
+    meta::{Metadata, Resource, metadata},
+    net::{IpAddress, IpNetwork, TcpAddress, ip_address},
+    outbound::{
+        self, Backend, ExponentialBackoff, FailureAccrual, OutboundPolicy, ProxyProtocol, Queue,
+        backend::{self, BalanceP2c, EndpointDiscovery, balance_p2c, endpoint_discovery},
+        failure_accrual, http_route, opaque_route, proxy_protocol,
+    },
+};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// The weight that Linkerd's control plane gives to ordinary endpoints.
+pub const WEIGHT: u32 = 10_000;
+
+/// One endpoint of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Relative share; [`WEIGHT`] is ordinary.
+    pub weight: u32,
+    /// Labels for metrics.
+    pub labels: Vec<(String, String)>,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(addr: SocketAddr) -> Self {
+        let pod = format!("pod-{}", addr.port());
+        Self { addr, weight: WEIGHT, labels: vec![("pod".to_owned(), pod)] }
+    }
+}
+
+/// How traffic to a destination is to be carried.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `name:port` that the balancer asks for.
+    pub path: String,
+    /// How bytes are read.
+    pub protocol: Protocol,
+    /// Consecutive failures that take an endpoint out, with the first pause.
+    pub accrual: Option<(u32, Duration)>,
+    /// How many may wait and for how long.
+    pub queue: (u32, Duration),
+    /// Assumed latency of a new endpoint, and time constant of the average.
+    pub load: (Duration, Duration),
+}
+
+/// See [`Policy::protocol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// By the first bytes, within this time.
+    Detect(Duration),
+    /// Not looked at.
+    Opaque,
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC.
+    Grpc,
+}
+
+impl Policy {
+    /// What Linkerd's control plane says of an ordinary Service port.
+    pub fn new(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            protocol: Protocol::Detect(Duration::from_secs(10)),
+            accrual: None,
+            queue: (100, Duration::from_secs(3)),
+            load: (Duration::from_millis(30), Duration::from_secs(10)),
+        }
+    }
+
+    /// As bytes that are not looked at.
+    pub fn opaque(mut self) -> Self {
+        self.protocol = Protocol::Opaque;
+        self
+    }
+
+    /// With failure accrual.
+    pub fn accrual(mut self, failures: u32, pause: Duration) -> Self {
+        self.accrual = Some((failures, pause));
+        self
+    }
+
+    /// With another queue.
+    pub fn queue(mut self, capacity: u32, timeout: Duration) -> Self {
+        self.queue = (capacity, timeout);
+        self
+    }
+
+    /// With another time constant for latencies.
+    pub fn decay(mut self, decay: Duration) -> Self {
+        self.load.1 = decay;
+        self
+    }
+
+    pub(super) fn to_proto(&self) -> OutboundPolicy {
+        OutboundPolicy { protocol: Some(self.protocol()), metadata: Some(service(&self.path)) }
+    }
+
+    fn protocol(&self) -> ProxyProtocol {
+        use proxy_protocol::{Detect, Grpc, Http1, Http2, Kind, Opaque};
+        let failure_accrual = self.accrual.map(accrual);
+        let http1 = Http1 { routes: vec![self.http_route()], failure_accrual };
+        let http2 = Http2 { routes: vec![self.http_route()], failure_accrual };
+        let opaque = Opaque { routes: vec![self.opaque_route()] };
+        let kind = match self.protocol {
+            Protocol::Detect(timeout) => Kind::Detect(Detect {
+                timeout: duration(timeout),
+                opaque: Some(opaque),
+                http1: Some(http1),
+                http2: Some(http2),
+            }),
+            Protocol::Opaque => Kind::Opaque(opaque),
+            Protocol::Http1 => Kind::Http1(http1),
+            Protocol::Http2 => Kind::Http2(http2),
+            Protocol::Grpc => {
+                Kind::Grpc(Grpc { routes: vec![self.grpc_route()], failure_accrual })
+            }
+        };
+        ProxyProtocol { kind: Some(kind) }
+    }
+
+    fn http_route(&self) -> outbound::HttpRoute {
+        use http_route::{Distribution, RouteBackend, Rule, distribution};
+        let backend = RouteBackend { backend: Some(self.backend()), ..Default::default() };
+        let backends =
+            distribution::Kind::FirstAvailable(distribution::FirstAvailable { backends: vec![
+                backend,
+            ] });
+        outbound::HttpRoute {
+            metadata: Some(default("http")),
+            hosts: Vec::new(),
+            rules: vec![Rule {
+                matches: vec![any_path()],
+                backends: Some(Distribution { kind: Some(backends) }),
+                ..Default::default()
+            }],
+        }
+    }
+
+    fn grpc_route(&self) -> outbound::GrpcRoute {
+        use outbound::grpc_route::{Distribution, RouteBackend, Rule, distribution};
+        let backend = RouteBackend { backend: Some(self.backend()), ..Default::default() };
+        let backends =
+            distribution::Kind::FirstAvailable(distribution::FirstAvailable { backends: vec![
+                backend,
+            ] });
+        outbound::GrpcRoute {
+            metadata: Some(default("grpc")),
+            hosts: Vec::new(),
+            rules: vec![Rule {
+                matches: vec![Default::default()],
+                backends: Some(Distribution { kind: Some(backends) }),
+                ..Default::default()
+            }],
+        }
+    }
+
+    fn opaque_route(&self) -> outbound::OpaqueRoute {
+        use opaque_route::{Distribution, RouteBackend, Rule, distribution};
+        let backend = RouteBackend { backend: Some(self.backend()), ..Default::default() };
+        let backends =
+            distribution::Kind::FirstAvailable(distribution::FirstAvailable { backends: vec![
+                backend,
+            ] });
+        outbound::OpaqueRoute {
+            metadata: Some(default("opaque")),
+            rules: vec![Rule {
+                backends: Some(Distribution { kind: Some(backends) }),
+                filters: Vec::new(),
+            }],
+        }
+    }
+
+    fn backend(&self) -> Backend {
+        let path = self.path.clone();
+        let dst = endpoint_discovery::Kind::Dst(endpoint_discovery::DestinationGet { path });
+        let load = balance_p2c::Load::PeakEwma(balance_p2c::PeakEwma {
+            default_rtt: duration(self.load.0),
+            decay: duration(self.load.1),
+        });
+        Backend {
+            metadata: Some(service(&self.path)),
+            queue: Some(Queue {
+                capacity: self.queue.0,
+                failfast_timeout: duration(self.queue.1),
+            }),
+            kind: Some(backend::Kind::Balancer(BalanceP2c {
+                discovery: Some(EndpointDiscovery { kind: Some(dst) }),
+                load: Some(load),
+            })),
+        }
+    }
+}
+
+/// Any client, read by its first bytes: Linkerd's `all-unauthenticated`.
+pub fn open_port() -> Server {
+    let detect = inbound::proxy_protocol::Detect {
+        timeout: duration(Duration::from_secs(10)),
+        http_routes: Vec::new(),
+        http_local_rate_limit: None,
+    };
+    server(inbound::proxy_protocol::Kind::Detect(detect), vec![anyone()])
+}
+
+/// Any client, bytes not looked at.
+pub fn opaque_port() -> Server {
+    let opaque = inbound::proxy_protocol::Kind::Opaque(inbound::proxy_protocol::Opaque {});
+    server(opaque, vec![anyone()])
+}
+
+fn server(kind: inbound::proxy_protocol::Kind, authorizations: Vec<Authz>) -> Server {
+    let labels = labels(&[("group", ""), ("kind", "default"), ("name", "all-unauthenticated")]);
+    Server {
+        protocol: Some(inbound::ProxyProtocol { kind: Some(kind) }),
+        server_ips: Vec::new(),
+        authorizations,
+        labels,
+    }
+}
+
+fn anyone() -> Authz {
+    let everywhere = |ip: IpAddress| Network {
+        net: Some(IpNetwork { ip: Some(ip), prefix_len: 0 }),
+        except: Vec::new(),
+    };
+    let v4 = IpAddr::from([0u8; 4]).into();
+    let v6 = IpAddr::from([0u16; 8]).into();
+    Authz {
+        networks: vec![everywhere(v4), everywhere(v6)],
+        authentication: Some(Authn {
+            permit: Some(authn::Permit::Unauthenticated(authn::PermitUnauthenticated {})),
+        }),
+        labels: labels(&[("group", ""), ("kind", "default"), ("name", "all-unauthenticated")]),
+        metadata: Some(default("all-unauthenticated")),
+    }
+}
+
+/// `add` for `endpoints` of `path`.
+pub fn add(path: &str, endpoints: &[Endpoint]) -> Update {
+    let (name, namespace, _) = split(path);
+    let addrs = endpoints
+        .iter()
+        .map(|endpoint| WeightedAddr {
+            addr: Some(tcp(endpoint.addr)),
+            weight: endpoint.weight,
+            metric_labels: endpoint.labels.iter().cloned().collect(),
+            ..Default::default()
+        })
+        .collect();
+    let metric_labels = labels(&[("service", name), ("namespace", namespace)]);
+    Update { update: Some(Kind::Add(WeightedAddrSet { addrs, metric_labels })) }
+}
+
+/// `remove` for `addrs`.
+pub fn remove(addrs: &[SocketAddr]) -> Update {
+    Update { update: Some(Kind::Remove(AddrSet { addrs: addrs.iter().copied().map(tcp).collect() })) }
+}
+
+/// `no_endpoints`.
+pub fn no_endpoints(exists: bool) -> Update {
+    Update { update: Some(Kind::NoEndpoints(NoEndpoints { exists })) }
+}
+
+/// An address that is none: the IP is missing.
+pub fn malformed_add() -> Update {
+    let broken = WeightedAddr {
+        addr: Some(TcpAddress { ip: None, port: 70_000 }),
+        weight: WEIGHT,
+        ..Default::default()
+    };
+    let set = WeightedAddrSet { addrs: vec![broken], metric_labels: HashMap::new() };
+    Update { update: Some(Kind::Add(set)) }
+}
+
+/// A policy of which no part can be understood.
+pub fn malformed_policy() -> OutboundPolicy {
+    OutboundPolicy { protocol: Some(ProxyProtocol { kind: None }), metadata: None }
+}
+
+/// A server policy of which no part can be understood.
+pub fn malformed_server() -> Server {
+    Server { protocol: Some(inbound::ProxyProtocol { kind: None }), ..Default::default() }
+}
+
+/// `addr` on the wire.
+pub fn tcp(addr: SocketAddr) -> TcpAddress {
+    TcpAddress { ip: Some(addr.ip().into()), port: addr.port().into() }
+}
+
+/// `IP:PORT` from the wire.
+pub(super) fn from_tcp(addr: &TcpAddress) -> Option<String> {
+    let ip = match addr.ip.as_ref()?.ip.as_ref()? {
+        ip_address::Ip::Ipv4(bits) => IpAddr::from(bits.to_be_bytes()),
+        ip_address::Ip::Ipv6(v6) => {
+            IpAddr::from(((u128::from(v6.first) << 64) | u128::from(v6.last)).to_be_bytes())
+        }
+    };
+    Some(SocketAddr::new(ip, u16::try_from(addr.port).ok()?).to_string())
+}
+
+fn accrual((max_failures, pause): (u32, Duration)) -> FailureAccrual {
+    let backoff = ExponentialBackoff {
+        min_backoff: duration(pause),
+        max_backoff: duration(pause * 60),
+        jitter_ratio: 0.5,
+        respect_retry_after_hint: false,
+    };
+    let consecutive =
+        failure_accrual::ConsecutiveFailures { max_failures, backoff: Some(backoff) };
+    FailureAccrual {
+        ejection: None,
+        kind: Some(failure_accrual::Kind::ConsecutiveFailures(consecutive)),
+    }
+}
+
+fn any_path() -> linkerd2_proxy_api::http_route::HttpRouteMatch {
+    use linkerd2_proxy_api::http_route::{HttpRouteMatch, PathMatch, path_match};
+    let prefix = path_match::Kind::Prefix("/".to_owned());
+    HttpRouteMatch { path: Some(PathMatch { kind: Some(prefix) }), ..Default::default() }
+}
+
+fn service(path: &str) -> Metadata {
+    let (name, namespace, port) = split(path);
+    let resource = Resource {
+        group: "core".to_owned(),
+        kind: "Service".to_owned(),
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        section: String::new(),
+        port,
+    };
+    Metadata { kind: Some(metadata::Kind::Resource(resource)) }
+}
+
+fn default(name: &str) -> Metadata {
+    Metadata { kind: Some(metadata::Kind::Default(name.to_owned())) }
+}
+
+/// Name, namespace and port of `name.namespace.svc.cluster.local:port`.
+fn split(path: &str) -> (&str, &str, u32) {
+    let (host, port) = path.rsplit_once(':').unwrap_or((path, "0"));
+    let mut parts = host.split('.');
+    let name = parts.next().unwrap_or_default();
+    (name, parts.next().unwrap_or("demo"), port.parse().unwrap_or(0))
+}
+
+fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn duration(d: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(d).ok()
+}

@@ -1,0 +1,20 @@
+//! The harness of the end-to-end tests and of the benchmark: real binaries, real sockets.
+//!
+//! A test starts what it needs as values and drops them: [`proxy`] (the real sidecar), [`control`]
+//! (a control plane whose every answer the test holds) or [`controller`] (the real one), [`server`]
+//! and [`tcp`] (backends that can be slow, broken, silent or dead), [`client`] and [`load`]
+//! (callers). Each gets an address of its own ([`addr`]), so tests run side by side; each is gone
+//! when its value is. [`eventually`] waits for what must become true.
+
+pub mod addr;
+pub mod bins;
+pub mod client;
+pub mod control;
+pub mod controller;
+pub mod eventually;
+pub mod load;
+pub mod process;
+pub mod proxy;
+pub mod scrape;
+pub mod server;
+pub mod tcp;

@@ -1,0 +1,219 @@
+//! Following the control plane, and living without it.
+
+use crate::rig::{Outbound, SOON, WEB, WEB_PORT, web};
+use integration::{
+    client::{self, Client},
+    control::{
+        Answers,
+        proto::{self, Policy},
+    },
+    eventually,
+    load::Load,
+    server::Server,
+    tcp::{self, Raw},
+};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Answered within a second, with room for a machine that is busy with other tests.
+const A_SECOND: Duration = Duration::from_millis(1500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_come_and_go_cost_no_request() {
+    let outbound = Outbound::start(6).await;
+    let load = Load::http1(outbound.addr(), &web("/")).rate(1000).connections(64).start();
+    let all = outbound.endpoints();
+    let mut clock = tokio::time::interval(SECOND / 5);
+    for round in 0..25 {
+        clock.tick().await;
+        // Three of six, a different three each time.
+        let now: Vec<_> = (0..3).map(|i| all[(round + i * 2 + round / 6) % 6]).collect();
+        outbound.control.endpoints(WEB, &now);
+    }
+    let report = load.stop().await;
+    report.assert_no_failure();
+    assert!(report.ok > 4000, "{} in five seconds", report.ok);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_in_flight_outlives_its_endpoint() {
+    let outbound = Outbound::start(1).await;
+    let other = Server::start("other").await;
+    let addr = outbound.addr();
+    let slow = tokio::spawn(async move { client::get(addr, &web("/delay/1500")).await });
+    eventually::holds("it is on its way", SOON, || async {
+        outbound.replicas[0].requests() == 1
+    })
+    .await;
+    outbound.control.endpoints(WEB, &[other.addr()]);
+    eventually::holds("new ones go elsewhere", SOON, || async {
+        client::get(addr, &web("/")).await.server() == "other"
+    })
+    .await;
+    let answer = slow.await.expect("no panic");
+    assert_eq!((answer.status.as_u16(), answer.server()), (200, "r0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn known_destinations_go_on_without_the_control_plane() {
+    let mut outbound = Outbound::start(2).await;
+    let load = Load::http1(outbound.addr(), &web("/")).rate(100).connections(8).start();
+    eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
+    outbound.control.stop();
+    // Old and new connections, longer than any cache of idle targets holds.
+    for _ in 0..14 {
+        tokio::time::sleep(SECOND / 2).await;
+        let answer = client::get(outbound.addr(), &web("/")).await;
+        assert_eq!(answer.status, 200);
+    }
+    load.stop().await.assert_no_failure();
+
+    // Back, with news: in force within two seconds.
+    let new = Server::start("new").await;
+    outbound.control.endpoints(WEB, &[new.addr()]);
+    outbound.control.listen();
+    eventually::holds("the news is in force", SECOND * 3, || async {
+        client::get(outbound.addr(), &web("/")).await.server() == "new"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_destination_is_still_known_without_the_control_plane() {
+    let mut outbound = Outbound::start(1).await;
+    assert_eq!(client::get(outbound.addr(), &web("/")).await.status, 200);
+    outbound.control.stop();
+    // Past the time after which an unused target is forgotten (5 s).
+    tokio::time::sleep(SECOND * 8).await;
+    let answer = client::get(outbound.addr(), &web("/")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_destination_is_answered_within_a_second_without_the_control_plane() {
+    for away in [Answers::Never, Answers::Unavailable] {
+        let outbound = Outbound::start(1).await;
+        let app = Server::start("app").await;
+        outbound.control.answers(away);
+        let forward = outbound.proxy.outbound();
+        // An address can be reached as it is.
+        let uri = format!("http://{}/", app.addr());
+        let by_address = client::get(forward, &uri);
+        let answer = eventually::within("an answer", A_SECOND, by_address).await;
+        assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"), "{away:?}");
+        // A name cannot, and the client is told.
+        let by_name = client::get(forward, "http://never-seen.demo.svc.cluster.local/");
+        let answer = eventually::within("an answer", A_SECOND, by_name).await;
+        assert!(answer.status.is_server_error(), "{away:?}: {answer:?}");
+        assert!(!answer.header("l5d-proxy-error").is_empty(), "{away:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_address_is_reached_as_it_is() {
+    let outbound = Outbound::start(1).await;
+    let app = Server::start("app").await;
+    let answer = client::get(outbound.proxy.outbound(), &format!("http://{}/", app.addr())).await;
+    assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_answers_are_used_when_they_come() {
+    let outbound = Outbound::start(1).await;
+    outbound.control.answers(Answers::After(SECOND * 2));
+    let load = Load::http1(outbound.addr(), &web("/")).rate(20).start();
+    eventually::holds("it serves", SOON * 2, || async { load.report().ok > 20 }).await;
+    load.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropped_streams_come_back_without_leaks_or_failures() {
+    let outbound = Outbound::start(2).await;
+    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(16).start();
+    eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
+    let settled = outbound.control.streams();
+    for _ in 0..10 {
+        outbound.control.drop_streams();
+        eventually::holds("streams are back", SOON * 3, || async {
+            outbound.control.watchers(WEB) == 1
+        })
+        .await;
+    }
+    eventually::holds("as many streams as before", SOON, || async {
+        outbound.control.streams() <= settled
+    })
+    .await;
+    load.stop().await.assert_no_failure();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_update_keeps_the_last_good_state() {
+    let outbound = Outbound::start(2).await;
+    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(16).start();
+    eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
+    outbound.control.send(WEB, proto::malformed_add());
+    outbound.control.send(WEB, linkerd2_proxy_api::destination::Update { update: None });
+    outbound.control.send_policy(WEB, proto::malformed_policy());
+    let before = load.report().ok;
+    eventually::holds("it goes on", SOON, || async { load.report().ok > before + 200 }).await;
+    load.stop().await.assert_no_failure();
+    // The stream still works.
+    let new = Server::start("new").await;
+    outbound.control.endpoints(WEB, &[new.addr()]);
+    eventually::holds("news is in force", SOON, || async {
+        client::get(outbound.addr(), &web("/")).await.server() == "new"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_inbound_policy_keeps_the_last_good_state() {
+    let app = Server::start("app").await;
+    let both = crate::rig::Both::start(app.addr());
+    let inbound = both.paths()[1].1;
+    assert_eq!(client::get(inbound, &web("/")).await.status, 200);
+    both.control.send_inbound(crate::rig::APP_PORT, proto::malformed_server());
+    for _ in 0..20 {
+        assert_eq!(client::get(inbound, &web("/")).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_policy_moves_new_traffic() {
+    const OTHER: &str = "other.demo.svc.cluster.local:80";
+    let outbound = Outbound::start(1).await;
+    let other = Server::start("other").await;
+    outbound.control.service(OTHER, &[other.addr()]);
+    let mut client = Client::http1(outbound.addr()).await;
+    assert_eq!(client.send(client::request(&web("/"))).await.server(), "r0");
+    outbound.control.policy(WEB, &Policy::new(OTHER));
+    eventually::holds("new connections follow", SOON, || async {
+        client::get(outbound.addr(), &web("/")).await.server() == "other"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opaque_service_is_not_looked_into() {
+    let echo = tcp::Server::echo().await;
+    let outbound = Outbound::start(1).await;
+    outbound.control.policy(WEB, &Policy::new(WEB).opaque());
+    outbound.control.endpoints(WEB, &[echo.addr()]);
+    // What looks like HTTP, and like an attack on HTTP, passes as it is.
+    let bytes = "GET / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n";
+    let mut raw = Raw::connect(outbound.proxy.port(WEB_PORT)).await;
+    raw.send(bytes).await;
+    raw.expect(bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stream_serves_a_destination_however_many_connections() {
+    let outbound = Outbound::with(1, |builder| builder.env("LINKERD2_PROXY_CORES", "2")).await;
+    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(32);
+    load.run(SECOND).await.assert_no_failure();
+    assert_eq!(outbound.control.watchers(WEB), 1);
+    let lookups = outbound.control.lookups();
+    let of_web = lookups.iter().filter(|call| *call == &format!("Get {WEB}")).count();
+    assert_eq!(of_web, 1, "{lookups:?}");
+}

@@ -1,0 +1,146 @@
+//! What the sidecar costs in memory, and that it gives it back.
+
+use crate::rig::{Both, Outbound, SOON, WEB, web};
+use futures::future::join_all;
+use integration::{
+    client::{self, Client},
+    eventually,
+    load::Load,
+    server::Server,
+    tcp::Raw,
+};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::time::Duration;
+
+/// Per idle connection. The budget of the release build is 8; the one under test is not optimized.
+const KIB_PER_CONNECTION: u64 = 12;
+
+/// Raises the soft limit of open files to the hard one; `false` when that is less than `n`.
+fn can_open(n: u64) -> bool {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // When it cannot be raised, what is there has to do.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.is_none_or(|current| current >= n)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_returns_after_a_burst_of_a_hundred_times_the_load() {
+    let outbound = Outbound::start(3).await;
+    let usual = Load::http1(outbound.addr(), &web("/")).rate(15).connections(4);
+    usual.clone().run(Duration::from_secs(3)).await.assert_no_failure();
+    let idle = outbound.proxy.rss_kib();
+
+    let burst = Load::http1(outbound.addr(), &web("/bytes/10000")).rate(1500).connections(300);
+    burst.run(Duration::from_secs(5)).await.assert_no_failure();
+    eventually::holds("memory is back within 20 %", Duration::from_secs(30), || async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        outbound.proxy.rss_kib() * 10 <= idle * 12
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_cost_a_bounded_buffer_each_and_disturb_nobody() {
+    const READERS: u64 = 50;
+    let server = Server::start("app").await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        assert_eq!(client::get(addr, &web("/")).await.status, 200);
+        let before = both.proxy.rss_kib();
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let mut raw = Raw::connect(addr).await;
+            raw.send("GET /bytes/50000000 HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+            raw.answer_head().await;
+            readers.push(raw);
+        }
+        let load = Load::http1(addr, &web("/")).rate(200).connections(8);
+        let report = load.run(Duration::from_secs(3)).await;
+        report.assert_no_failure();
+        assert!(report.quantile(0.9) < Duration::from_millis(250), "{path}: {report:?}");
+        let grown = both.proxy.rss_kib().saturating_sub(before);
+        assert!(grown < READERS * 512, "{path}: {grown} KiB for {READERS} slow readers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_connections_stay_within_their_budget() {
+    const CONNECTIONS: usize = 10_000;
+    if !can_open(CONNECTIONS as u64 + 2_000) {
+        eprintln!("skipped: the hard limit of open files is below 12,000");
+        return;
+    }
+    let server = Server::start("app").await;
+    let both = Both::start(server.addr());
+    let addr = both.paths()[0].1;
+    assert_eq!(client::get(addr, &web("/")).await.status, 200);
+    let before = both.proxy.rss_kib();
+    let mut held = Vec::with_capacity(CONNECTIONS);
+    while held.len() < CONNECTIONS {
+        let batch = join_all((0..50).map(|_| async {
+            let mut raw = Raw::connect(addr).await;
+            raw.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+            assert_eq!(raw.answer().await.status, 200);
+            raw
+        }));
+        held.extend(batch.await);
+    }
+    let budget = CONNECTIONS as u64 * KIB_PER_CONNECTION;
+    let grown = || both.proxy.rss_kib().saturating_sub(before);
+    eventually::holds("within the budget", SOON * 2, || async { grown() < budget }).await;
+    // They are still good.
+    let last = held.last_mut().expect("there are some");
+    last.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+    assert_eq!(last.answer().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_endpoints_in_storms_of_changes_cost_little() {
+    let outbound = Outbound::start(2).await;
+    assert_eq!(client::get(outbound.addr(), &web("/")).await.status, 200);
+    let load = Load::http1(outbound.addr(), &web("/")).rate(100).connections(8).start();
+    eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
+    let before = outbound.proxy.rss_kib();
+    // Two listeners, a thousand addresses: what is not there refuses and is left alone.
+    let real = outbound.endpoints();
+    for round in 0..50_u16 {
+        let mut endpoints = real.clone();
+        endpoints.extend((0..1000).map(|n| {
+            let [a, b] = (n + round * 20).to_be_bytes();
+            std::net::SocketAddr::from(([127, 100, a, b], 1))
+        }));
+        outbound.control.endpoints(WEB, &endpoints);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    outbound.control.endpoints(WEB, &real);
+    eventually::holds("it settles on what is there", SOON * 2, || async {
+        let before = load.report();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let after = load.report();
+        after.failed() == before.failed() && after.ok > before.ok + 20
+    })
+    .await;
+    load.stop().await;
+    eventually::holds("memory is back", SOON * 4, || async {
+        outbound.proxy.rss_kib() < before + (6 << 10)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_gone_leave_no_descriptor_behind() {
+    let mut outbound = Outbound::start(2).await;
+    assert_eq!(client::get(outbound.addr(), &web("/")).await.status, 200);
+    let before = outbound.proxy.process().open_files();
+    let clients = join_all((0..200).map(|_| Client::http1(outbound.addr()))).await;
+    drop(clients);
+    let load = Load::http1(outbound.addr(), &web("/")).rate(500).connections(100);
+    load.run(Duration::from_secs(2)).await.assert_no_failure();
+    // Pooled connections idle out after three seconds.
+    let proxy = &mut outbound.proxy;
+    let closed = eventually::blocking(SOON * 4, || {
+        (proxy.process().open_files() <= before + 4).then_some(())
+    });
+    assert!(closed.is_some(), "{} files, {before} before", proxy.process().open_files());
+}

@@ -1,0 +1,212 @@
+//! The admin server: `/metrics`, `/ready`, `/live`, and a few calls for the machine's own users.
+//!
+//! Paths, methods and answers are Linkerd's. Calls that change something are taken from loopback
+//! only, and `/env.json` shows the mesh's own variables and no other. Runs on the control thread.
+
+use crate::{addr::unmap, log, metrics::process::Process};
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+    time::sleep,
+};
+
+/// Connections at once; scrapers are few.
+const MAX_CONNECTIONS: usize = 128;
+
+/// A head has to be complete, and the next request there, within this.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest filter that `PUT /proxy-log-level` takes.
+const MAX_FILTER: usize = 4 * 1024;
+
+const LOOPBACK_ONLY: &str = "Requests are only permitted from localhost.";
+
+/// What the admin server shows and changes.
+pub struct Admin {
+    /// Renders `/metrics`.
+    pub process: Process,
+    /// Whether `/ready` says so.
+    pub ready: AtomicBool,
+    /// Changes the log filter.
+    pub log: log::Handle,
+    /// The environment the process was started with.
+    pub env: HashMap<String, String>,
+    /// Whether `POST /shutdown` works.
+    pub shutdown_enabled: bool,
+    /// Told to shut down.
+    pub shutdown: Notify,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // Never closed, so this cannot fail.
+        let Ok(room) = connections.clone().acquire_owned().await else {
+            return;
+        };
+        let (tcp, client) = match listener.accept().await {
+            Ok((tcp, client)) => (tcp, unmap(client).ip()),
+            Err(error) => {
+                tracing::warn!(%error, "accept on the admin port failed");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(request, client).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(tcp), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "admin connection ended");
+            }
+            drop(room);
+        });
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> Answer {
+        let is_local = client.is_loopback();
+        match request.uri().path() {
+            "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
+            "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/metrics" => text(StatusCode::OK, self.process.render()),
+            "/env.json" => self.env(&request),
+            "/proxy-log-level" | "/shutdown" if !is_local => {
+                text(StatusCode::FORBIDDEN, LOOPBACK_ONLY)
+            }
+            "/proxy-log-level" => self.log_level(request).await,
+            "/shutdown" => self.shut_down(request.method()),
+            _ => empty(StatusCode::NOT_FOUND),
+        }
+    }
+
+    async fn log_level(&self, request: Request<Incoming>) -> Answer {
+        let Some(current) = self.log.filter() else {
+            return text(StatusCode::NOT_FOUND, "logging is off\n");
+        };
+        match *request.method() {
+            Method::GET => text(StatusCode::OK, format!("{current}\n")),
+            Method::PUT => {
+                let body = Limited::new(request.into_body(), MAX_FILTER)
+                    .collect()
+                    .await;
+                let Ok(body) = body.map(|b| b.to_bytes()) else {
+                    return text(StatusCode::BAD_REQUEST, "the filter could not be read\n");
+                };
+                match self.log.set(String::from_utf8_lossy(&body).trim()) {
+                    Some(Err(error)) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+                    _ => empty(StatusCode::NO_CONTENT),
+                }
+            }
+            _ => not_allowed("GET, PUT"),
+        }
+    }
+
+    fn shut_down(&self, method: &Method) -> Answer {
+        if method != Method::POST {
+            return not_allowed("POST");
+        }
+        if !self.shutdown_enabled {
+            return text(StatusCode::NOT_FOUND, "shutdown endpoint is not enabled\n");
+        }
+        self.shutdown.notify_one();
+        text(StatusCode::OK, "shutdown\n")
+    }
+
+    /// `?A&B` asks for these variables only; unknown ones are null.
+    fn env(&self, request: &Request<Incoming>) -> Answer {
+        if request.method() != Method::GET {
+            return not_allowed("GET");
+        }
+        let accepts_json = request.headers().get(ACCEPT).is_none_or(|accept| {
+            let accept = accept.to_str().unwrap_or_default();
+            accept.contains("json") || accept.contains("*/*") || accept.contains("application/*")
+        });
+        if !accepts_json {
+            return empty(StatusCode::NOT_ACCEPTABLE);
+        }
+        let shown = |name: &&String| is_shown(name);
+        let json: serde_json::Map<_, _> = match request.uri().query() {
+            Some(query) if query.contains('=') => {
+                return text(StatusCode::BAD_REQUEST, "write /env.json?NAME&NAME\n");
+            }
+            Some(query) => {
+                let names = query.split('&').map(str::to_owned);
+                names
+                    .map(|name| {
+                        let value = self.env.get(&name).filter(|_| is_shown(&name)).cloned();
+                        (name, value.into())
+                    })
+                    .collect()
+            }
+            None => self
+                .env
+                .keys()
+                .filter(shown)
+                .map(|k| (k.clone(), self.env[k].clone().into()))
+                .collect(),
+        };
+        let mut answer = text(StatusCode::OK, serde_json::Value::from(json).to_string());
+        answer
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+    }
+}
+
+/// The mesh's own variables: they name files and services, never secrets.
+fn is_shown(name: &str) -> bool {
+    name.starts_with("LINKERD2_PROXY_") || name.starts_with("GOSSAMER_PROXY_")
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    answer
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    answer
+}

@@ -1,0 +1,267 @@
+//! Whether an endpoint may be used: shut by refused connections and by failures in a row.
+//!
+//! The balancer asks through `poll_ready`; tasks here open the gate again. Two things shut it:
+//!
+//! - A connection that was refused: after a pause the endpoint is dialled again, on nobody's
+//!   request, until it answers; then the gate is open.
+//! - Failure accrual (`consecutive failures`): after a pause one request is let through, the
+//!   probation; its outcome opens the gate or shuts it for the next, longer pause.
+
+use super::backoff::Pauses;
+use mesh_policy::outbound::{Backoff, FailureAccrual};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{task::spawn_local, time::sleep};
+
+/// An endpoint that balancers want is dialled at least this often, whatever its backoff has come
+/// to, so that it is in use within ten seconds of its return.
+const MAX_REDIAL_PAUSE: Duration = Duration::from_secs(8);
+
+/// The gate of one endpoint. Belongs to one worker.
+pub struct Gate {
+    state: Cell<State>,
+    failures: Cell<u32>,
+    accrual: Option<FailureAccrual>,
+    pauses: Cell<Option<Pauses>>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In use.
+    Open,
+    /// Out of use, until a task opens it.
+    Shut,
+    /// One request may pass.
+    Probation,
+    /// That request is out.
+    OnTrial,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// An open gate.
+    pub fn new(accrual: Option<FailureAccrual>) -> Rc<Self> {
+        Rc::new(Self {
+            state: Cell::new(State::Open),
+            failures: Cell::new(0),
+            accrual,
+            pauses: Cell::new(None),
+            waiting: RefCell::new(None),
+        })
+    }
+
+    /// Ready when a request may pass; otherwise wakes `cx` when that may have changed.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.state.get() {
+            State::Open | State::Probation => Poll::Ready(()),
+            State::Shut | State::OnTrial => {
+                *self.waiting.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// A request passes.
+    pub fn enter(&self) {
+        if self.state.get() == State::Probation {
+            self.state.set(State::OnTrial);
+        }
+    }
+
+    /// A request that passed has its answer; counts towards failure accrual.
+    pub fn outcome(self: &Rc<Self>, failed: bool) {
+        let Some(accrual) = self.accrual else {
+            return;
+        };
+        match (self.state.get(), failed) {
+            (State::Open, false) => self.failures.set(0),
+            (State::Open, true) => {
+                self.failures.set(self.failures.get() + 1);
+                if self.failures.get() >= accrual.max_failures {
+                    self.trip(accrual.backoff);
+                }
+            }
+            (State::OnTrial, false) => self.open(),
+            (State::OnTrial, true) => self.trip(accrual.backoff),
+            // Left before the gate was shut.
+            (State::Shut | State::Probation, _) => {}
+        }
+    }
+
+    /// A request that passed ended without an answer: that decides nothing.
+    pub fn abandoned(&self) {
+        if self.state.get() == State::OnTrial {
+            self.change(State::Probation);
+        }
+    }
+
+    /// A connection failed: shuts the gate until `dial` succeeds.
+    pub fn refused<F>(self: &Rc<Self>, backoff: Backoff, dial: impl Fn() -> F + 'static)
+    where
+        F: Future<Output = bool> + 'static,
+    {
+        if self.state.replace(State::Shut) != State::Shut {
+            spawn_local(redial(Rc::downgrade(self), Pauses::new(backoff), dial));
+        }
+    }
+
+    /// Whether it is open for everybody.
+    pub fn is_open(&self) -> bool {
+        self.state.get() == State::Open
+    }
+
+    fn trip(self: &Rc<Self>, backoff: Backoff) {
+        let mut pauses = self.pauses.get().unwrap_or_else(|| Pauses::new(backoff));
+        let pause = pauses.next();
+        self.pauses.set(Some(pauses));
+        self.state.set(State::Shut);
+        spawn_local(probation(Rc::downgrade(self), pause));
+    }
+
+    fn open(&self) {
+        self.failures.set(0);
+        self.pauses.set(None);
+        self.change(State::Open);
+    }
+
+    fn change(&self, state: State) {
+        self.state.set(state);
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Dials after each pause until that succeeds or nobody wants the endpoint any more.
+async fn redial<F: Future<Output = bool>>(
+    gate: Weak<Gate>,
+    mut pauses: Pauses,
+    dial: impl Fn() -> F,
+) {
+    loop {
+        sleep(pauses.next().min(MAX_REDIAL_PAUSE)).await;
+        if gate.strong_count() == 0 {
+            return;
+        }
+        if dial().await {
+            break;
+        }
+    }
+    if let Some(gate) = gate.upgrade() {
+        gate.open();
+    }
+}
+
+/// Lets one request through after `pause`.
+async fn probation(gate: Weak<Gate>, pause: Duration) {
+    sleep(pause).await;
+    if let Some(gate) = gate.upgrade() {
+        gate.change(State::Probation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{task::LocalSet, time::advance};
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    fn backoff() -> Backoff {
+        Backoff {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            jitter: 0.0,
+        }
+    }
+
+    fn accrual() -> Rc<Gate> {
+        Gate::new(Some(FailureAccrual {
+            max_failures: 3,
+            backoff: backoff(),
+        }))
+    }
+
+    fn is_ready(gate: &Rc<Gate>) -> bool {
+        task::spawn(()).enter(|cx, _| gate.poll_ready(cx).is_ready())
+    }
+
+    async fn pass(time: Duration) {
+        // Let tasks arm their timers, pass the time, let them run.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        advance(time).await;
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_shut_it_and_one_success_on_probation_opens_it() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = accrual();
+                for failed in [true, true, false, true, true] {
+                    gate.outcome(failed);
+                    assert!(is_ready(&gate));
+                }
+                gate.outcome(true);
+                assert!(!is_ready(&gate));
+                pass(Duration::from_secs(1)).await;
+                assert!(is_ready(&gate));
+                gate.enter();
+                assert!(!is_ready(&gate), "only one request on probation");
+                gate.outcome(false);
+                assert!(gate.is_open());
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probation_doubles_the_pause() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = accrual();
+                (0..3).for_each(|_| gate.outcome(true));
+                pass(Duration::from_secs(1)).await;
+                gate.enter();
+                gate.outcome(true);
+                pass(Duration::from_millis(1_900)).await;
+                assert!(!is_ready(&gate));
+                pass(Duration::from_millis(200)).await;
+                assert!(is_ready(&gate));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusing_endpoint_is_dialled_until_it_answers() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = Gate::new(None);
+                let dials = Rc::new(Cell::new(0));
+                let counted = dials.clone();
+                gate.refused(backoff(), move || {
+                    counted.set(counted.get() + 1);
+                    std::future::ready(counted.get() == 3)
+                });
+                let mut waiter = task::spawn(std::future::poll_fn(|cx| gate.poll_ready(cx)));
+                assert_pending!(waiter.poll());
+                pass(Duration::from_secs(1)).await;
+                pass(Duration::from_secs(2)).await;
+                assert_eq!(dials.get(), 2);
+                assert_pending!(waiter.poll());
+                pass(Duration::from_secs(4)).await;
+                assert!(waiter.is_woken());
+                assert_ready!(waiter.poll());
+            })
+            .await;
+    }
+}

@@ -1,0 +1,233 @@
+use super::*;
+use std::{collections::HashMap, time::Duration};
+use tokio::{
+    task::{LocalSet, yield_now},
+    time::sleep,
+};
+
+/// Endpoints that are nothing but their address, and gates that the test can reach.
+#[derive(Clone, Default)]
+struct Fake(Rc<RefCell<HashMap<SocketAddr, Rc<Gate>>>>);
+
+impl NewEndpoint for Fake {
+    type Endpoint = SocketAddr;
+
+    fn new_endpoint(&self, metadata: &Metadata, gate: &Rc<Gate>) -> SocketAddr {
+        self.0.borrow_mut().insert(metadata.addr, gate.clone());
+        metadata.addr
+    }
+}
+
+struct Fixture {
+    balance: Rc<Balance<Fake>>,
+    gates: Fake,
+    endpoints: watch::Sender<Endpoints>,
+}
+
+impl Fixture {
+    fn new(weights: &[u32]) -> Self {
+        let (endpoints, rx) = watch::channel(known(weights));
+        let gates = Fake::default();
+        let params = Params {
+            queue: Queue {
+                capacity: 2,
+                failfast_timeout: Duration::from_secs(3),
+            },
+            load: LoadParams::default(),
+            accrual: None,
+        };
+        let metrics = Metrics {
+            ready: Gauge::noop(),
+            pending: Gauge::noop(),
+            failfast: Counter::noop(),
+        };
+        let balance = Rc::new(Balance::new(gates.clone(), params, metrics, rx));
+        Self {
+            balance,
+            gates,
+            endpoints,
+        }
+    }
+
+    /// Sends one request after another, each answered after what `serve` says, and counts them.
+    async fn run(&self, n: usize, serve: impl Fn(u16) -> (u64, bool)) -> HashMap<u16, usize> {
+        let mut counts = HashMap::new();
+        for _ in 0..n {
+            let mut lease = self.balance.pick().await.unwrap();
+            let port = lease.endpoint.port();
+            let (ms, failed) = serve(port);
+            sleep(Duration::from_millis(ms)).await;
+            lease.ended(failed);
+            *counts.entry(port).or_default() += 1;
+        }
+        counts
+    }
+
+    fn shut(&self, port: u16) {
+        let never = || std::future::ready(false);
+        let backoff = mesh_policy::outbound::Backoff {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(1),
+            jitter: 0.0,
+        };
+        self.gates.0.borrow()[&addr(port)].refused(backoff, never);
+    }
+}
+
+fn addr(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+fn known(weights: &[u32]) -> Endpoints {
+    let endpoints = weights.iter().zip(1..).map(|(weight, port)| {
+        let metadata = Metadata {
+            weight: *weight,
+            ..Metadata::bare(addr(port))
+        };
+        (addr(port), metadata)
+    });
+    Endpoints::Known(Arc::new(endpoints.collect()))
+}
+
+const NORMAL: u32 = Metadata::WEIGHT;
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_endpoint_gets_little() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL; 3]);
+            let counts = f
+                .run(2_000, |port| (if port == 1 { 100 } else { 5 }, false))
+                .await;
+            assert!(counts[&1] < 2_000 / 3 / 5, "{counts:?}");
+            assert!(counts[&2] > 600 && counts[&3] > 600, "{counts:?}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fast_failing_endpoint_gets_little() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL; 2]);
+            let counts = f
+                .run(
+                    1_000,
+                    |port| if port == 1 { (1, true) } else { (20, false) },
+                )
+                .await;
+            assert!(counts[&1] < 20, "{counts:?}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_endpoint_is_used_within_ten_seconds() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL; 3]);
+            f.run(6_000, |port| (if port == 1 { 500 } else { 5 }, false))
+                .await;
+            let counts = f.run(2_000, |_| (5, false)).await;
+            assert!(counts[&1] > 1, "ten seconds later: {counts:?}");
+            let counts = f.run(600, |_| (5, false)).await;
+            assert!(counts[&1] > 100, "{counts:?}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_are_honoured() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL, NORMAL / 4, NORMAL]);
+            let counts = f.run(4_000, |_| (5, false)).await;
+            let light = counts[&2] as f64 / 4_000.0;
+            assert!((0.05..0.2).contains(&light), "a ninth is due: {counts:?}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_come_and_go() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL; 2]);
+            f.run(10, |_| (1, false)).await;
+            f.endpoints.send_replace(known(&[NORMAL]));
+            yield_now().await;
+            let counts = f.run(10, |_| (1, false)).await;
+            assert_eq!(counts[&1], 10);
+            // News without news about an endpoint leaves it as it is.
+            let before = f.gates.0.borrow()[&addr(1)].clone();
+            f.endpoints.send_replace(known(&[NORMAL; 3]));
+            yield_now().await;
+            assert!(Rc::ptr_eq(&before, &f.gates.0.borrow()[&addr(1)]));
+            assert_eq!(f.run(300, |_| (1, false)).await.len(), 3);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_endpoint_is_left_alone_while_others_serve() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL; 2]);
+            f.run(10, |_| (1, false)).await;
+            f.shut(2);
+            let counts = f.run(100, |_| (1, false)).await;
+            assert_eq!(counts[&1], 100);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_none_ready_a_request_waits_then_all_fail_at_once() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[]);
+            yield_now().await;
+            let start = Instant::now();
+            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::FailFast));
+            assert_eq!(start.elapsed(), Duration::from_secs(3));
+            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::FailFast));
+            assert_eq!(
+                start.elapsed(),
+                Duration::from_secs(3),
+                "the second did not wait"
+            );
+            f.endpoints.send_replace(known(&[NORMAL]));
+            yield_now().await;
+            assert!(f.balance.pick().await.is_ok());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_request_gets_the_endpoint_that_comes() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[]);
+            let balance = f.balance.clone();
+            let waiter = spawn_local(async move { balance.pick().await.is_ok() });
+            yield_now().await;
+            f.endpoints.send_replace(known(&[NORMAL]));
+            assert!(waiter.await.unwrap());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_the_queue_holds_are_shed() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[]);
+            for _ in 0..2 {
+                let balance = f.balance.clone();
+                spawn_local(async move { balance.pick().await.is_ok() });
+            }
+            yield_now().await;
+            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::QueueFull));
+        })
+        .await;
+}

@@ -1,0 +1,171 @@
+//! Bytes -> HTTP/1, HTTP/2, neither, or "need more". Pure; reachable by anybody who can connect.
+//!
+//! A verdict is given as soon as the bytes allow one: the HTTP/2 preface by its first wrong byte,
+//! HTTP/1 by its request line (RFC 9112, section 3), which has to name its version.
+
+/// Sent first by every HTTP/2 client (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Enough of the preface to be sure: no HTTP/1 request has this line.
+const PREFACE_ENOUGH: usize = b"PRI * HTTP/2.0".len();
+
+/// A longer method than any in IANA's registry is not taken for one.
+const MAX_METHOD: usize = 32;
+
+/// What the first bytes of a connection say about HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Something else.
+    Not,
+    /// Could still be either.
+    NeedMore,
+}
+
+/// Judges the first bytes of a connection; `full` says that there is no room for more of them.
+pub fn detect(bytes: &[u8], full: bool) -> Http {
+    let n = bytes.len().min(PREFACE.len());
+    if bytes[..n] == PREFACE[..n] {
+        return match n {
+            n if n >= PREFACE_ENOUGH => Http::Http2,
+            _ if full => Http::Not,
+            _ => Http::NeedMore,
+        };
+    }
+    match request_line(bytes) {
+        Http::NeedMore if full && has_known_method(bytes) => Http::Http1,
+        Http::NeedMore if full => Http::Not,
+        verdict => verdict,
+    }
+}
+
+/// Judges `METHOD SP TARGET SP HTTP/1.x CRLF`.
+fn request_line(bytes: &[u8]) -> Http {
+    // Empty lines before a request are to be ignored (RFC 9112, section 2.2).
+    let bytes = skip_empty_lines(bytes);
+    let Some(method_end) = bytes.iter().position(|b| !is_token(*b)) else {
+        return if bytes.len() > MAX_METHOD {
+            Http::Not
+        } else {
+            Http::NeedMore
+        };
+    };
+    if method_end == 0 || method_end > MAX_METHOD || bytes[method_end] != b' ' {
+        return Http::Not;
+    }
+    let rest = &bytes[method_end + 1..];
+    match rest.iter().position(|b| *b == b'\n') {
+        Some(end) if ends_with_version(&rest[..end]) => Http::Http1,
+        Some(_) => Http::Not,
+        // A request target is printable; a control byte settles it before the line ends.
+        None if rest.iter().any(|b| *b < b' ' && *b != b'\r') => Http::Not,
+        None => Http::NeedMore,
+    }
+}
+
+fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn ends_with_version(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
+}
+
+/// `tchar` of RFC 9110, section 5.6.2.
+fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// For request lines that are longer than what is looked at.
+fn has_known_method(bytes: &[u8]) -> bool {
+    const KNOWN: [&[u8]; 9] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"TRACE ",
+        b"CONNECT ",
+    ];
+    KNOWN.iter().any(|m| bytes.starts_with(m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn http1_is_known_by_its_request_line() {
+        for line in [
+            "GET / HTTP/1.1\r\n",
+            "M-SEARCH * HTTP/1.0\r\n",
+            "\r\nPUT /a?b HTTP/1.1\nx",
+        ] {
+            assert_eq!(detect(line.as_bytes(), false), Http::Http1, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn http2_is_known_by_its_preface() {
+        assert_eq!(detect(PREFACE, false), Http::Http2);
+        assert_eq!(detect(b"PRI * HTTP/2.0", false), Http::Http2);
+        assert_eq!(detect(b"PRI * HT", false), Http::NeedMore);
+        assert_eq!(detect(b"PRI * HX", false), Http::NeedMore);
+        assert_eq!(detect(b"PRI * HX\r\n", false), Http::Not);
+    }
+
+    #[test]
+    fn other_protocols_are_told_at_once() {
+        for bytes in [
+            &b"*1\r\n$4\r\nPING\r\n"[..],        // Redis
+            b"EHLO example.org\r\n",             // SMTP
+            b"get key\r\n",                      // memcached
+            b"\x16\x03\x01\x02\x00\x01",         // TLS
+            b"\x00\x00\x00\x08\x04\xd2\x16\x2f", // PostgreSQL
+            b"SSH-2.0-OpenSSH_9.2\r\n",          // SSH
+            b"GET \x00\x01",
+            b"GET / HTTP/3.0\r\n",
+        ] {
+            assert_eq!(detect(bytes, false), Http::Not, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_request_line_waits_for_the_rest() {
+        let line = b"DELETE /some/path HTTP/1.1\r\n";
+        for n in 0..line.len() {
+            assert_eq!(detect(&line[..n], false), Http::NeedMore, "{n} bytes");
+        }
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_settled_by_its_method() {
+        let mut line = b"GET /".to_vec();
+        line.resize(10_000, b'a');
+        assert_eq!(detect(&line, true), Http::Http1);
+        assert_eq!(detect(&line[4..], true), Http::Not);
+    }
+
+    proptest! {
+        /// More bytes never turn one verdict into another one.
+        #[test]
+        fn verdicts_are_stable(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let mut verdict = Http::NeedMore;
+            for n in 0..=bytes.len() {
+                let now = detect(&bytes[..n], false);
+                prop_assert!(verdict == Http::NeedMore || verdict == now);
+                verdict = now;
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What can go wrong with a request or a connection, as values: each knows what it is called in
+//! metrics and whether the request was sent. What the client is told is in [`crate::http::rescue`].
+
+use crate::{addr::Target, balance::Unavailable};
+use mesh_policy::authz::Deny;
+use std::{error::Error as StdError, io, net::SocketAddr, time::Duration};
+
+/// An error of any kind, as hyper passes them.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a request or connection was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No endpoint.
+    #[error("{target}: {source}")]
+    Unavailable {
+        /// What it was addressed to.
+        target: Target,
+        /// Waited too long, or too many waited.
+        source: Unavailable,
+    },
+    /// As many requests are in flight as may be.
+    #[error("max-concurrency exhausted: {limit} requests are in flight")]
+    MaxInFlight {
+        /// The limit.
+        limit: usize,
+    },
+    /// As many connections to an endpoint are open as may be.
+    #[error("too many connections to {addr}")]
+    MaxConnections {
+        /// The endpoint.
+        addr: SocketAddr,
+    },
+    /// A connection could not be made.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke before the answer came, or the stream was reset.
+    #[error("{addr}: {source}")]
+    Upstream {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// hyper's account of it.
+        source: hyper::Error,
+    },
+    /// Policy names no backend.
+    #[error("{target}: policy names no backend")]
+    NoBackend {
+        /// What it was addressed to.
+        target: Target,
+    },
+    /// Nobody knows the target.
+    #[error("{target}: {why}")]
+    Unresolved {
+        /// What it was addressed to.
+        target: Target,
+        /// What was tried.
+        why: String,
+    },
+    /// The request would come back to this very proxy.
+    #[error("{target}: request loop detected")]
+    Loop {
+        /// What it was addressed to.
+        target: Target,
+    },
+    /// The client may not.
+    #[error(transparent)]
+    Unauthorized(#[from] Deny),
+    /// The request says where it goes in a way that makes no sense.
+    #[error("invalid request: {0}")]
+    BadRequest(&'static str),
+}
+
+/// A connection that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kernel said no.
+    #[error("connect {addr}: {source}")]
+    Io {
+        /// Where to.
+        addr: SocketAddr,
+        /// The error of the socket.
+        source: io::Error,
+    },
+    /// Nothing was heard in time.
+    #[error("connect {addr}: timed out after {timeout:?}")]
+    Timeout {
+        /// Where to.
+        addr: SocketAddr,
+        /// The deadline.
+        timeout: Duration,
+    },
+    /// HTTP/2 did not come about on the connection.
+    #[error("connect {addr}: {source}")]
+    Handshake {
+        /// Where to.
+        addr: SocketAddr,
+        /// hyper's account of it.
+        source: hyper::Error,
+    },
+}
+
+impl Error {
+    /// The name in `outbound_http_errors_total`, `inbound_http_errors_total` and `response_total`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable {
+                source: Unavailable::FailFast,
+                ..
+            } => "failfast",
+            Self::Unavailable {
+                source: Unavailable::QueueFull,
+                ..
+            }
+            | Self::MaxInFlight { .. }
+            | Self::MaxConnections { .. } => "loadshed",
+            Self::Connect(_) | Self::Upstream { .. } => "i/o",
+            Self::Loop { .. } => "gateway loop",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::NoBackend { .. } | Self::Unresolved { .. } | Self::BadRequest(_) => "unexpected",
+        }
+    }
+
+    /// The name in the `error` label of `outbound_http_route_*`.
+    pub fn route_name(&self) -> &'static str {
+        match self {
+            Self::Unavailable {
+                source: Unavailable::FailFast,
+                ..
+            } => "FAIL_FAST",
+            Self::Unavailable {
+                source: Unavailable::QueueFull,
+                ..
+            }
+            | Self::MaxInFlight { .. }
+            | Self::MaxConnections { .. } => "LOAD_SHED",
+            Self::Upstream { source, .. } => reset_name(source),
+            Self::Connect(_) => "IO",
+            _ => "UNKNOWN",
+        }
+    }
+}
+
+/// How the peer ended a stream, if it did.
+fn reset_name(error: &hyper::Error) -> &'static str {
+    match h2_reason(error) {
+        Some(h2::Reason::CANCEL) => "CANCEL",
+        Some(h2::Reason::REFUSED_STREAM) => "REFUSED",
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => "ENHANCE_YOUR_CALM",
+        Some(_) => "RESET",
+        None => "IO",
+    }
+}
+
+/// The HTTP/2 error code behind an error, if there is one.
+pub fn h2_reason(error: &(dyn StdError + 'static)) -> Option<h2::Reason> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            return h2.reason();
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -1,0 +1,21 @@
+//! HTTP as the proxy speaks it, on both sides, without knowing which direction it serves.
+
+pub mod answer;
+pub mod body;
+pub mod classify;
+pub mod client;
+pub mod exec;
+pub mod headers;
+pub mod normalize;
+pub mod rescue;
+pub mod server;
+pub mod strict;
+pub mod upgrade;
+
+pub use self::body::Body;
+
+/// A request as it came in.
+pub type Request = http::Request<hyper::body::Incoming>;
+
+/// An answer as it goes out.
+pub type Response = http::Response<Body>;

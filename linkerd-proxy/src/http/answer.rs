@@ -1,0 +1,135 @@
+//! The answer of an endpoint on its way to the client: counted as it passes, and what it occupies
+//! freed when it ends.
+
+use super::{
+    Body, Response,
+    body::Watch,
+    classify::{Class, grpc_status},
+    client::{InUse, Sent},
+    normalize,
+    server::Activity,
+    upgrade::Switch,
+};
+use crate::{limit::Room, metrics::http::Endpoint};
+use http::{HeaderMap, StatusCode};
+use std::rc::Rc;
+use tokio::time::Instant;
+
+/// Learns what became of a request, besides the endpoint's own counters.
+pub trait Observer: 'static {
+    /// The first bytes of the answer are there; `failed` by what its head says.
+    fn first(&mut self, failed: bool);
+    /// The answer is over. Called once.
+    fn over(&mut self, status: StatusCode, class: Class);
+}
+
+impl Observer for () {
+    fn first(&mut self, _: bool) {}
+    fn over(&mut self, _: StatusCode, _: Class) {}
+}
+
+/// What is known of a request when its answer comes.
+pub struct Context<'a, O> {
+    /// Learns what becomes of it.
+    pub observer: O,
+    /// Counts it.
+    pub metrics: Rc<Endpoint>,
+    /// When it was received.
+    pub received: Instant,
+    /// Held until the answer has passed.
+    pub room: Room,
+    /// Told when the connection switches protocols, if the request asked for that.
+    pub upgrade: Option<&'a Rc<Activity>>,
+}
+
+/// The answer as the client gets it.
+pub fn respond<O: Observer>(sent: Sent, context: Context<'_, O>) -> Response {
+    let Sent {
+        mut response,
+        connection,
+    } = sent;
+    let switches = match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => true,
+        status => status.is_success() && context.upgrade.is_some_and(|a| a.is_connect()),
+    };
+    normalize::response(response.headers_mut(), switches);
+    if let (true, Some(activity)) = (switches, context.upgrade) {
+        activity.switch_to(Switch::Upgrade(hyper::upgrade::on(&mut response)));
+    }
+    let watch = Passing {
+        status: response.status(),
+        grpc: grpc_status(response.headers()),
+        connection: Some(connection),
+        observer: context.observer,
+        metrics: context.metrics,
+        received: context.received,
+        is_first: true,
+        is_over: false,
+        _room: context.room,
+    };
+    response.map(|body| Body::watched(body, Box::new(watch)))
+}
+
+/// Watches the body of an answer.
+struct Passing<O: Observer> {
+    status: StatusCode,
+    /// In the head, when the answer is nothing but a head.
+    grpc: Option<u16>,
+    connection: Option<InUse>,
+    observer: O,
+    metrics: Rc<Endpoint>,
+    received: Instant,
+    is_first: bool,
+    is_over: bool,
+    _room: Room,
+}
+
+impl<O: Observer> Passing<O> {
+    fn settle(&mut self, class: Class) {
+        self.is_over = true;
+        self.metrics.response(Some(self.status), class);
+        self.observer.over(self.status, class);
+    }
+
+    fn class(&self, trailers: Option<&HeaderMap>) -> Class {
+        match self.grpc {
+            Some(code) => Class::of_grpc(code),
+            None => Class::of(self.status, trailers),
+        }
+    }
+}
+
+impl<O: Observer> Watch for Passing<O> {
+    fn first(&mut self) {
+        if std::mem::take(&mut self.is_first) {
+            self.metrics
+                .latency(Some(self.status), self.received.elapsed());
+            let failed = self.class(None).is_failure();
+            self.observer.first(failed);
+        }
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) {
+        self.first();
+        self.settle(self.class(trailers));
+        if let Some(connection) = self.connection.take() {
+            connection.release();
+        }
+    }
+
+    fn broken(&mut self, _: &hyper::Error) {
+        self.settle(Class::Failure {
+            grpc: self.grpc,
+            error: "i/o",
+        });
+    }
+}
+
+impl<O: Observer> Drop for Passing<O> {
+    fn drop(&mut self) {
+        // The client went before the end; the head is all that was said.
+        if !self.is_over {
+            self.settle(self.class(None));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The body of an answer: hyper's, watched as it passes, or one of our own.
+//!
+//! Nothing is boxed or copied. The watcher learns of the first byte and of the end, which is where
+//! latency, classification and the endpoint's load are settled.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    any::Any,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Told what a body does.
+pub trait Watch {
+    /// The first frame is there.
+    fn first(&mut self);
+    /// The body is complete, with these trailers if there were any. Called at most once; without
+    /// `first` before it when there was no frame.
+    fn end(&mut self, trailers: Option<&HeaderMap>);
+    /// The body broke. Called at most once, and never after `end`.
+    fn broken(&mut self, error: &hyper::Error);
+}
+
+/// The body of an answer, and what has to be held until it has passed.
+pub struct Body {
+    kind: Kind,
+    _held: Option<Box<dyn Any>>,
+}
+
+enum Kind {
+    /// An endpoint's, watched; nobody watches once told of the end.
+    Watched(Incoming, Option<Box<dyn Watch>>),
+    /// The proxy's own; `None` is empty.
+    Own(Option<Bytes>),
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Self {
+            kind: Kind::Own(None),
+            _held: None,
+        }
+    }
+
+    /// A body of the proxy's own.
+    pub fn own(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            kind: Kind::Own((!bytes.is_empty()).then_some(bytes)),
+            _held: None,
+        }
+    }
+
+    /// Watches `body`; one that is empty has ended already.
+    pub fn watched(body: Incoming, mut watch: Box<dyn Watch>) -> Self {
+        let watch = if body.is_end_stream() {
+            watch.end(None);
+            None
+        } else {
+            Some(watch)
+        };
+        Self {
+            kind: Kind::Watched(body, watch),
+            _held: None,
+        }
+    }
+
+    /// Holds `guard` until the body is dropped.
+    pub fn holding(mut self, guard: impl Any) -> Self {
+        self._held = Some(Box::new(guard));
+        self
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let (body, watch) = match &mut self.get_mut().kind {
+            Kind::Own(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Kind::Watched(body, watch) => (body, watch),
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if let Some(watching) = watch
+            && tell(&mut **watching, &frame, body.is_end_stream())
+        {
+            *watch = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Watched(body, _) => body.is_end_stream(),
+            Kind::Own(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Watched(body, _) => body.size_hint(),
+            Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        }
+    }
+}
+
+/// Tells the watcher of a frame; whether it was the last one. After the last data hyper does not
+/// ask again, so that has to count as the end.
+fn tell(
+    watch: &mut dyn Watch,
+    frame: &Option<Result<Frame<Bytes>, hyper::Error>>,
+    is_end_stream: bool,
+) -> bool {
+    match frame {
+        None => watch.end(None),
+        Some(Err(error)) => watch.broken(error),
+        Some(Ok(frame)) => {
+            watch.first();
+            if !frame.is_trailers() && !is_end_stream {
+                return false;
+            }
+            watch.end(frame.trailers_ref());
+        }
+    }
+    true
+}

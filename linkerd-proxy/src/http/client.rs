@@ -1,0 +1,157 @@
+//! Requests to one address: HTTP/1 over a pool of connections, HTTP/2 over as many connections as
+//! its stream limit makes necessary.
+//!
+//! A request that could not be sent comes back with the error, so that the caller can try another
+//! endpoint; whether the endpoint failed is for the caller to say. Belongs to one worker.
+
+mod http1;
+mod http2;
+
+use super::Request;
+use crate::{
+    config::{Connect, Http2Client, Pool},
+    error::{ConnectError, Error},
+    metrics::transport::Transport,
+    tcp,
+};
+use http::Version;
+use hyper::body::Incoming;
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use tokio::net::TcpStream;
+
+/// How connections are made and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Dialling.
+    pub connect: Connect,
+    /// Idle HTTP/1 connections.
+    pub pool: Pool,
+    /// HTTP/2 windows.
+    pub http2: Http2Client,
+}
+
+/// Requests to one address.
+pub struct Client {
+    dialer: Rc<Dialer>,
+    http1: Rc<http1::Pool>,
+    http2: Rc<http2::Connections>,
+}
+
+/// An answer, and the connection it comes over.
+pub struct Sent {
+    /// The answer.
+    pub response: http::Response<Incoming>,
+    /// To be kept until the body has ended.
+    pub connection: InUse,
+}
+
+/// A request that was not answered.
+pub struct Failed {
+    /// Why.
+    pub error: Error,
+    /// The request, if no byte of it was sent.
+    pub unsent: Option<Request>,
+}
+
+/// A connection or stream that an answer occupies.
+pub enum InUse {
+    /// To be reused once the body has ended.
+    Http1(http1::InUse),
+    /// Counts the stream.
+    Http2(http2::Stream),
+}
+
+/// Makes connections to one address.
+pub(crate) struct Dialer {
+    addr: SocketAddr,
+    config: Config,
+    transport: Arc<Transport>,
+    /// A connection that was made to see whether the endpoint answers again.
+    spare: RefCell<Option<crate::io::Conn>>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client without connections.
+    pub fn new(addr: SocketAddr, config: Config, transport: Arc<Transport>) -> Self {
+        let spare = RefCell::new(None);
+        let dialer = Rc::new(Dialer {
+            addr,
+            config,
+            transport,
+            spare,
+        });
+        Self {
+            http1: Rc::new(http1::Pool::new(config.pool)),
+            http2: Rc::new(http2::Connections::default()),
+            dialer,
+        }
+    }
+
+    /// Sends a request by its version and waits for the head of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`], with the request if it may be sent elsewhere.
+    pub async fn send(&self, request: Request) -> Result<Sent, Failed> {
+        match request.version() {
+            Version::HTTP_2 => self.http2.send(&self.dialer, request).await,
+            _ => self.http1.send(&self.dialer, request).await,
+        }
+    }
+
+    /// A function that connects once and keeps the connection for the next request; tells
+    /// whether that worked.
+    pub fn redial(&self) -> impl Fn() -> futures::future::LocalBoxFuture<'static, bool> + 'static {
+        let dialer = Rc::downgrade(&self.dialer);
+        move || {
+            let dialer = dialer.clone();
+            Box::pin(async move {
+                let Some(dialer) = dialer.upgrade() else {
+                    return true;
+                };
+                let connected = dialer.dial().await.ok();
+                let is_connected = connected.is_some();
+                *dialer.spare.borrow_mut() = connected;
+                is_connected
+            })
+        }
+    }
+}
+
+// === impl InUse ===
+
+impl InUse {
+    /// The body has ended: the connection is free.
+    pub fn release(self) {
+        match self {
+            Self::Http1(connection) => connection.release(),
+            Self::Http2(stream) => drop(stream),
+        }
+    }
+}
+
+// === impl Dialer ===
+
+impl Dialer {
+    async fn dial(&self) -> Result<crate::io::Conn, ConnectError> {
+        if let Some(spare) = self.spare.borrow_mut().take().filter(|c| is_alive(c.tcp())) {
+            return Ok(spare);
+        }
+        tcp::connect(self.addr, &self.config.connect, &self.transport).await
+    }
+
+    fn upstream(&self, source: hyper::Error) -> Error {
+        Error::Upstream {
+            addr: self.addr,
+            source,
+        }
+    }
+}
+
+/// Whether an unused connection has neither ended nor been spoken on.
+fn is_alive(tcp: &TcpStream) -> bool {
+    let nothing = tcp.try_read(&mut [0]);
+    matches!(nothing, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+}

@@ -1,0 +1,218 @@
+//! HTTP/1 connections to one address: last used, first reused, and closed when idle for too long.
+
+use super::{Dialer, Failed, Sent};
+use crate::{
+    config,
+    error::{ConnectError, Error},
+    http::Request,
+};
+use hyper::{body::Incoming, client::conn::http1 as conn};
+use hyper_util::rt::TokioIo;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::{Rc, Weak},
+};
+use tokio::{
+    task::spawn_local,
+    time::{Instant, sleep_until},
+};
+
+/// Connections to one endpoint, in use and idle; the next request is shed.
+const MAX_CONNECTIONS: usize = 4_096;
+
+/// Heads larger than this are refused; hyper's own limit is on the whole read buffer.
+const MAX_HEAD: usize = 64 * 1024;
+
+pub(crate) struct Pool {
+    config: config::Pool,
+    idle: RefCell<VecDeque<Idle>>,
+    open: Rc<Cell<usize>>,
+    is_swept: Cell<bool>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+struct Connection {
+    sender: conn::SendRequest<Incoming>,
+    _open: Open,
+}
+
+/// Counts an open connection.
+struct Open(Rc<Cell<usize>>);
+
+/// A connection that an answer occupies.
+pub struct InUse {
+    connection: Connection,
+    pool: Weak<Pool>,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    pub(crate) fn new(config: config::Pool) -> Self {
+        Self {
+            config,
+            idle: RefCell::default(),
+            open: Rc::default(),
+            is_swept: Cell::new(false),
+        }
+    }
+
+    pub(crate) async fn send(
+        self: &Rc<Self>,
+        dialer: &Dialer,
+        mut request: Request,
+    ) -> Result<Sent, Failed> {
+        loop {
+            let (mut connection, is_reused) = match self.take() {
+                Some(connection) => (connection, true),
+                None => match self.connect(dialer).await {
+                    Ok(connection) => (connection, false),
+                    Err(error) => {
+                        return Err(Failed {
+                            error,
+                            unsent: Some(request),
+                        });
+                    }
+                },
+            };
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => {
+                    let pool = Rc::downgrade(self);
+                    let connection = super::InUse::Http1(InUse { connection, pool });
+                    return Ok(Sent {
+                        response,
+                        connection,
+                    });
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // The peer closed it while it was idle; that is nobody's failure.
+                    Some(unsent) if is_reused => request = unsent,
+                    unsent => {
+                        let error = dialer.upstream(failed.into_error());
+                        return Err(Failed { error, unsent });
+                    }
+                },
+            }
+        }
+    }
+
+    /// The connection that was used last and can be used again.
+    fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { connection, .. }) = idle.pop_back() {
+            if connection.sender.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    async fn connect(&self, dialer: &Dialer) -> Result<Connection, Error> {
+        if self.open.get() >= MAX_CONNECTIONS {
+            return Err(Error::MaxConnections { addr: dialer.addr });
+        }
+        let open = Open::new(&self.open);
+        let io = dialer.dial().await?;
+        let (sender, connection) = conn::Builder::new()
+            .preserve_header_case(true)
+            .max_header_size(MAX_HEAD)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|source| ConnectError::Handshake {
+                addr: dialer.addr,
+                source,
+            })?;
+        spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "HTTP/1 connection to endpoint ended");
+            }
+        });
+        Ok(Connection {
+            sender,
+            _open: open,
+        })
+    }
+
+    fn put(self: &Rc<Self>, connection: Connection) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= self.config.max_idle {
+            idle.pop_front();
+        }
+        idle.push_back(Idle {
+            connection,
+            since: Instant::now(),
+        });
+        if !self.is_swept.replace(true) {
+            spawn_local(sweep(
+                Rc::downgrade(self),
+                Instant::now() + self.config.idle_timeout,
+            ));
+        }
+    }
+
+    /// Closes what has idled too long; tells when the next one will have.
+    fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut idle = self.idle.borrow_mut();
+        while let Some(oldest) = idle.front() {
+            let expiry = oldest.since + self.config.idle_timeout;
+            if expiry > now && !oldest.connection.sender.is_closed() {
+                return Some(expiry);
+            }
+            idle.pop_front();
+        }
+        idle.shrink_to_fit();
+        None
+    }
+}
+
+/// Expires connections while there are idle ones.
+async fn sweep(pool: Weak<Pool>, mut next: Instant) {
+    loop {
+        sleep_until(next).await;
+        let Some(pool) = pool.upgrade() else {
+            return;
+        };
+        match pool.expire() {
+            Some(expiry) => next = expiry,
+            None => {
+                pool.is_swept.set(false);
+                return;
+            }
+        }
+    }
+}
+
+// === impl InUse ===
+
+impl InUse {
+    /// The body has ended: the connection can carry the next request.
+    pub(crate) fn release(self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.put(self.connection);
+        }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

@@ -1,0 +1,222 @@
+//! HTTP/2 connections to one address: one, and another when the peer's stream limit is reached.
+
+use super::{Dialer, Failed, Sent};
+use crate::{
+    error::{ConnectError, Error},
+    http::{Request, exec::LocalExec},
+};
+use hyper::{body::Incoming, client::conn::http2 as conn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+use tokio::{
+    sync::Mutex,
+    task::spawn_local,
+    time::{Instant, sleep},
+};
+
+/// Connections to one endpoint; past it streams wait for the peer's limit.
+const MAX_CONNECTIONS: usize = 32;
+
+/// How long a connection without streams is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// PINGs on connections with streams, so that a peer that vanished is noticed.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+#[derive(Default)]
+pub(crate) struct Connections {
+    open: RefCell<Vec<Connection>>,
+    /// Held while connecting, so that a burst makes one connection and not one each.
+    connecting: Mutex<()>,
+    is_swept: Cell<bool>,
+}
+
+struct Connection {
+    sender: conn::SendRequest<Incoming>,
+    usage: Rc<Usage>,
+}
+
+struct Usage {
+    streams: Cell<usize>,
+    /// What the peer allows now.
+    max_streams: Cell<usize>,
+    last: Cell<Instant>,
+}
+
+/// Counts a stream until its answer has ended.
+pub struct Stream(Rc<Usage>);
+
+// === impl Connections ===
+
+impl Connections {
+    pub(crate) async fn send(
+        self: &Rc<Self>,
+        dialer: &Dialer,
+        mut request: Request,
+    ) -> Result<Sent, Failed> {
+        // One try on a connection that turns out to be closing, one on a new one.
+        let mut is_retry = false;
+        loop {
+            let (mut sender, stream) = match self.stream(dialer).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    return Err(Failed {
+                        error,
+                        unsent: Some(request),
+                    });
+                }
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let connection = super::InUse::Http2(stream);
+                    return Ok(Sent {
+                        response,
+                        connection,
+                    });
+                }
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if !is_retry => {
+                        is_retry = true;
+                        request = unsent;
+                        self.forget(&stream.0);
+                    }
+                    unsent => {
+                        let error = dialer.upstream(failed.into_error());
+                        return Err(Failed { error, unsent });
+                    }
+                },
+            }
+        }
+    }
+
+    /// A connection with room for a stream, made if there is none.
+    async fn stream(
+        self: &Rc<Self>,
+        dialer: &Dialer,
+    ) -> Result<(conn::SendRequest<Incoming>, Stream), Error> {
+        if let Some(found) = self.find() {
+            return Ok(found);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(found) = self.find() {
+            return Ok(found);
+        }
+        let connection = connect(dialer).await?;
+        let stream = (connection.sender.clone(), Stream::new(&connection.usage));
+        self.open.borrow_mut().push(connection);
+        if !self.is_swept.replace(true) {
+            spawn_local(sweep(Rc::downgrade(self)));
+        }
+        Ok(stream)
+    }
+
+    /// The first connection with room, so that the others can idle out; the least used one when
+    /// all are full and there may be no more.
+    fn find(&self) -> Option<(conn::SendRequest<Incoming>, Stream)> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|c| !c.sender.is_closed());
+        let has_room = |c: &&Connection| c.usage.streams.get() < c.usage.max_streams.get();
+        let found = open.iter().find(has_room).or_else(|| {
+            let fullest = open.len() >= MAX_CONNECTIONS;
+            fullest
+                .then(|| open.iter().min_by_key(|c| c.usage.streams.get()))
+                .flatten()
+        })?;
+        Some((found.sender.clone(), Stream::new(&found.usage)))
+    }
+
+    fn forget(&self, usage: &Rc<Usage>) {
+        self.open
+            .borrow_mut()
+            .retain(|c| !Rc::ptr_eq(&c.usage, usage));
+    }
+}
+
+async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
+    let io = dialer.dial().await?;
+    let windows = dialer.config.http2;
+    let (interval, timeout) = KEEP_ALIVE;
+    let (sender, connection) = conn::Builder::new(LocalExec)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(windows.stream_window)
+        .initial_connection_window_size(windows.connection_window)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .keep_alive_interval(interval)
+        .keep_alive_timeout(timeout)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|source| ConnectError::Handshake {
+            addr: dialer.addr,
+            source,
+        })?;
+    let usage = Rc::new(Usage {
+        streams: Cell::new(0),
+        max_streams: Cell::new(connection.current_max_send_streams()),
+        last: Cell::new(Instant::now()),
+    });
+    spawn_local(run(connection, usage.clone()));
+    Ok(Connection { sender, usage })
+}
+
+/// Drives a connection, and keeps track of the peer's stream limit, which it may change any time.
+async fn run(
+    mut connection: conn::Connection<TokioIo<crate::io::Conn>, Incoming, LocalExec>,
+    usage: Rc<Usage>,
+) {
+    let ended = poll_fn(|cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        usage.max_streams.set(connection.current_max_send_streams());
+        polled
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "HTTP/2 connection to endpoint ended");
+    }
+}
+
+/// Closes idle connections while there are any.
+async fn sweep(connections: Weak<Connections>) {
+    loop {
+        sleep(IDLE_TIMEOUT / 4).await;
+        let Some(connections) = connections.upgrade() else {
+            return;
+        };
+        let mut open = connections.open.borrow_mut();
+        open.retain(|c| !c.usage.is_idle() && !c.sender.is_closed());
+        if open.is_empty() {
+            connections.is_swept.set(false);
+            return;
+        }
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    fn is_idle(&self) -> bool {
+        self.streams.get() == 0 && self.last.get().elapsed() >= IDLE_TIMEOUT
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    fn new(usage: &Rc<Usage>) -> Self {
+        usage.streams.set(usage.streams.get() + 1);
+        Self(usage.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+        self.0.last.set(Instant::now());
+    }
+}

@@ -1,0 +1,154 @@
+//! Which headers pass: hop-by-hop ones end here (RFC 9110, section 7.6.1), and Linkerd's own are
+//! taken from nobody outside.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
+const L5D_ORIG_PROTO: HeaderName = HeaderName::from_static("l5d-orig-proto");
+/// Why the proxy answered in place of an endpoint.
+pub const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
+/// `close`: the proxy that sent this wants the connection ended.
+pub const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
+
+/// Removes hop-by-hop headers. An upgrade that both sides are to see keeps its two.
+///
+/// `Transfer-Encoding` stays: hyper frames by it and writes it anew.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    if headers.contains_key(CONNECTION) {
+        strip_named_by_connection(headers, keep_upgrade);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    if !keep_upgrade {
+        headers.remove(UPGRADE);
+    }
+    // The one value that means something to HTTP/2 and gRPC.
+    if headers.contains_key(TE) && !lists(headers, TE, "trailers") {
+        headers.remove(TE);
+    } else if headers.contains_key(TE) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn strip_named_by_connection(headers: &mut HeaderMap, keep_upgrade: bool) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    headers.remove(CONNECTION);
+    for name in named {
+        // Naming these would change what the message is or whom it is for.
+        let keep = name == HOST || name == TE || name == TRANSFER_ENCODING || name == UPGRADE;
+        if !keep {
+            headers.remove(name);
+        }
+    }
+    if keep_upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// Removes what only a proxy of ours may say about a request.
+pub fn strip_untrusted(headers: &mut HeaderMap) {
+    headers.remove(L5D_CLIENT_ID);
+    headers.remove(L5D_ORIG_PROTO);
+}
+
+/// Removes what an endpoint's proxy told this one.
+pub fn strip_proxy_error(headers: &mut HeaderMap) {
+    headers.remove(L5D_PROXY_ERROR);
+    headers.remove(L5D_PROXY_CONNECTION);
+}
+
+/// Whether a request asks for another protocol on its connection.
+pub fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && headers.contains_key(UPGRADE)
+        && lists(headers, CONNECTION, "upgrade")
+}
+
+/// Whether the content is gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE);
+    content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether a comma list holds `token`, in any case.
+fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|v| v.to_str().ok());
+    values.flat_map(|v| v.split(',')).any(|item| {
+        let item = item.split(';').next().unwrap_or_default();
+        item.trim().eq_ignore_ascii_case(token)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        let parse = |(k, v): &(&str, &str)| (k.parse::<HeaderName>().unwrap(), v.parse().unwrap());
+        headers.iter().map(parse).collect()
+    }
+
+    #[test]
+    fn what_connection_names_ends_here() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "trailers, deflate"),
+            ("upgrade", "h2c"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut headers, false);
+        assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
+    }
+
+    #[test]
+    fn an_upgrade_keeps_its_headers() {
+        let mut headers = map(&[
+            ("connection", "Upgrade, x-a"),
+            ("upgrade", "websocket"),
+            ("x-a", ""),
+        ]);
+        assert!(wants_upgrade(Version::HTTP_11, &headers));
+        strip_hop_by_hop(&mut headers, true);
+        assert_eq!(
+            headers,
+            map(&[("connection", "upgrade"), ("upgrade", "websocket")])
+        );
+    }
+
+    #[test]
+    fn connection_cannot_remove_what_frames_or_addresses_the_message() {
+        let mut headers = map(&[
+            ("connection", "host, transfer-encoding"),
+            ("host", "a"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        strip_hop_by_hop(&mut headers, false);
+        assert_eq!(
+            headers,
+            map(&[("host", "a"), ("transfer-encoding", "chunked")])
+        );
+    }
+
+    #[test]
+    fn http_1_0_cannot_upgrade() {
+        let headers = map(&[("connection", "upgrade"), ("upgrade", "x")]);
+        assert!(!wants_upgrade(Version::HTTP_10, &headers));
+    }
+}

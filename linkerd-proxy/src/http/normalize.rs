@@ -1,0 +1,100 @@
+//! Requests and answers as the next hop gets them: form of the target (RFC 9112, section 3.2),
+//! `Host`, version, and which headers pass.
+
+use super::{Request, headers};
+use crate::{addr::Target, error::Error};
+use http::{
+    HeaderMap, HeaderValue, Method, Uri, Version,
+    header::{HOST, HeaderName},
+    uri::{Authority, PathAndQuery},
+};
+
+/// Port of a target that names none.
+const HTTP_PORT: u16 = 80;
+
+/// Where a request to the forward proxy goes: its absolute-form target, or else its `Host`.
+///
+/// # Errors
+///
+/// [`Error::BadRequest`] when nothing says so.
+pub fn proxied_target(request: &Request) -> Result<Target, Error> {
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok()?.parse().ok());
+    let authority: Option<Authority> = request.uri().authority().cloned().or(host);
+    let target = authority.and_then(|a| Target::from_authority(&a, HTTP_PORT));
+    target.ok_or(Error::BadRequest(
+        "neither the target nor Host says where it goes",
+    ))
+}
+
+/// Makes a request what the next hop expects. Whether it asks to switch protocols, in which case
+/// the headers that say so stay.
+///
+/// # Errors
+///
+/// [`Error::BadRequest`] when it is ambiguous for whom it is.
+pub fn request(request: &mut Request) -> Result<bool, Error> {
+    headers::strip_untrusted(request.headers_mut());
+    if request.version() == Version::HTTP_2 {
+        headers::strip_hop_by_hop(request.headers_mut(), false);
+        return Ok(false);
+    }
+    check_host(request)?;
+    let is_connect = request.method() == Method::CONNECT;
+    let upgrades = headers::wants_upgrade(request.version(), request.headers());
+    headers::strip_hop_by_hop(request.headers_mut(), upgrades);
+    if !is_connect {
+        to_origin_form(request);
+    }
+    // The version is each hop's own (RFC 9110, section 6.2).
+    *request.version_mut() = Version::HTTP_11;
+    Ok(upgrades || is_connect)
+}
+
+/// Makes the head of an answer what the client may see.
+pub fn response(headers: &mut HeaderMap, switches: bool) {
+    headers::strip_hop_by_hop(headers, switches);
+    headers::strip_proxy_error(headers);
+}
+
+/// HTTP/1.1 has exactly one `Host`, and a valid one (RFC 9112, section 3.2).
+fn check_host(request: &Request) -> Result<(), Error> {
+    let mut hosts = request.headers().get_all(HOST).into_iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(Error::BadRequest("more than one Host")),
+        (None, None) if request.version() == Version::HTTP_11 => Err(Error::BadRequest("no Host")),
+        (Some(host), None) if !is_valid_host(host) => Err(Error::BadRequest("Host is no host")),
+        _ => Ok(()),
+    }
+}
+
+fn is_valid_host(host: &HeaderValue) -> bool {
+    let text = host.to_str().unwrap_or("\0");
+    // May be empty when the target has no authority.
+    text.is_empty() || text.parse::<Authority>().is_ok()
+}
+
+/// `http://host/path` becomes `/path` with `Host: host`, which wins over the one that was there.
+fn to_origin_form(request: &mut Request) {
+    let uri = request.uri();
+    let Some(authority) = uri.authority() else {
+        return;
+    };
+    let host = HeaderValue::from_str(without_userinfo(authority.as_str()));
+    let path = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+    if let Ok(host) = host {
+        request.headers_mut().insert::<HeaderName>(HOST, host);
+    }
+}
+
+fn without_userinfo(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}

@@ -1,0 +1,101 @@
+//! The application behind one port. Every way to it takes a [`Permit`].
+
+use super::port::Port;
+use crate::{
+    config::{Http2Client, Side},
+    error::{ConnectError, Error},
+    http::{
+        Request, Response, answer,
+        client::{Client, Config, Failed},
+        server::Activity,
+    },
+    io::Conn,
+    limit::Room,
+    metrics::{
+        Registry, label,
+        labels::{Direction, Tls},
+        transport::Transport,
+    },
+    tcp,
+};
+use mesh_policy::authz::Permit;
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use tokio::time::Instant;
+
+/// Windows towards the application, which is near: large ones cost it nothing.
+const HTTP2: Http2Client = Http2Client {
+    stream_window: 1 << 20,
+    connection_window: 1 << 22,
+};
+
+/// The application behind one port.
+pub struct App {
+    addr: SocketAddr,
+    config: Config,
+    client: Client,
+    transport: Arc<Transport>,
+}
+
+impl App {
+    /// An application that listens at `addr`.
+    pub fn new(addr: SocketAddr, side: &Side, registry: &Arc<Registry>) -> Self {
+        let mut labels = vec![Direction::Inbound.label(), label("peer", "dst")];
+        Tls::Loopback.append(&mut labels);
+        let transport = Transport::new(registry, labels);
+        let config = Config {
+            connect: side.connect,
+            pool: side.pool,
+            http2: HTTP2,
+        };
+        Self {
+            client: Client::new(addr, config, transport.clone()),
+            addr,
+            config,
+            transport,
+        }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], with the address.
+    pub async fn connect(&self, _: &Permit) -> Result<Conn, ConnectError> {
+        tcp::connect(self.addr, &self.config.connect, &self.transport).await
+    }
+
+    /// Sends a request that was received at `received`; `room` is held until its answer has
+    /// passed, and `upgrade` told when the connection switches protocols.
+    ///
+    /// # Errors
+    ///
+    /// When the application cannot be reached, or does not answer.
+    pub async fn send(
+        &self,
+        permit: &Permit,
+        port: &Port,
+        request: Request,
+        received: Instant,
+        room: Room,
+        upgrade: Option<&Rc<Activity>>,
+    ) -> Result<Response, Error> {
+        let metrics = port.http_metrics(permit);
+        metrics.request();
+        match self.client.send(request).await {
+            Ok(sent) => {
+                let context = answer::Context {
+                    observer: (),
+                    metrics,
+                    received,
+                    room,
+                    upgrade,
+                };
+                Ok(answer::respond(sent, context))
+            }
+            Err(Failed { error, .. }) => {
+                metrics.failed(received.elapsed(), error.name());
+                Err(error)
+            }
+        }
+    }
+}

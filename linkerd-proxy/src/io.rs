@@ -1,0 +1,256 @@
+//! A TCP connection as the proxy sees it: bytes already taken off it, counted, and peeked at.
+//!
+//! [`Conn`] is what every chapter hands on: detection peeks at it, hyper reads it, the copy loop
+//! forwards it. It belongs to one worker's task at a time.
+
+pub mod copy;
+mod scratch;
+
+use crate::metrics::transport::Sensor;
+use bytes::{Buf, Bytes};
+use rustix::net::RecvFlags;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// A connection, with what was read from it too early, and its meter.
+pub struct Conn {
+    tcp: TcpStream,
+    /// Bytes that come before those in the socket.
+    prefix: Bytes,
+    sensor: Option<Sensor>,
+    /// Whether the last write found the socket full.
+    write_blocked: bool,
+}
+
+/// Socket options of accepted or dialled connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Idle time before the first keep-alive probe; `None`: the kernel does not probe.
+    pub keepalive: Option<Duration>,
+    /// How long sent data may stay unacknowledged (TCP_USER_TIMEOUT); `None`: the kernel's.
+    pub user_timeout: Option<Duration>,
+}
+
+impl SocketOptions {
+    /// Applies the options, and TCP_NODELAY: a proxy must not add Nagle's delay to its peers'.
+    pub fn apply(&self, tcp: &TcpStream) -> io::Result<()> {
+        tcp.set_nodelay(true)?;
+        let socket = socket2::SockRef::from(tcp);
+        if let Some(idle) = self.keepalive {
+            socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(idle))?;
+        }
+        if self.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Conn ===
+
+impl Conn {
+    /// A connection that nobody has read from.
+    pub fn new(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            prefix: Bytes::new(),
+            sensor: None,
+            write_blocked: false,
+        }
+    }
+
+    /// Counts this connection's bytes, and its close.
+    pub fn metered(mut self, sensor: Sensor) -> Self {
+        self.sensor = Some(sensor);
+        self
+    }
+
+    /// Puts bytes back in front of those that are still to be read.
+    pub fn unread(mut self, bytes: Bytes) -> Self {
+        debug_assert!(self.prefix.is_empty());
+        self.prefix = bytes;
+        self
+    }
+
+    /// The socket.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Whether something written has not reached the socket yet.
+    pub fn is_write_blocked(&self) -> bool {
+        self.write_blocked
+    }
+
+    /// Waits until there is a byte to be read (`true`) or the stream has ended. Cancel-safe.
+    pub async fn peekable(&self) -> io::Result<bool> {
+        if !self.prefix.is_empty() {
+            return Ok(true);
+        }
+        loop {
+            self.tcp.readable().await?;
+            match self.recv_peeked(&mut [0]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                n => return Ok(n? > 0),
+            }
+        }
+    }
+
+    /// Shows up to `max` bytes to `f`, without taking them; none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is there yet, and those of the socket.
+    pub fn with_peeked<T>(&self, max: usize, f: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        if self.prefix.is_empty() {
+            return self.peek_with(max, f);
+        }
+        scratch::with(|buf| {
+            let (taken, rest) = buf.split_at_mut(self.prefix.len().min(max));
+            taken.copy_from_slice(&self.prefix[..taken.len()]);
+            let room = max - taken.len();
+            let more = match self.recv_peeked(&mut rest[..room]) {
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+                more => more.unwrap_or(0),
+            };
+            let total = taken.len() + more;
+            Ok(f(&buf[..total]))
+        })
+    }
+
+    /// Like [`Conn::with_peeked`], but waits until more than `seen` bytes are there or no more
+    /// will come; yields how many there were. Cancel-safe.
+    pub async fn peek_past<T>(
+        &self,
+        seen: usize,
+        max: usize,
+        f: impl Fn(&[u8]) -> T,
+    ) -> io::Result<(usize, T)> {
+        loop {
+            let ready = self.tcp.ready(Interest::READABLE).await?;
+            let ended = ready.is_read_closed();
+            let peeked = self.tcp.try_io(Interest::READABLE, || {
+                let look = |bytes: &[u8]| (bytes.len(), (bytes.len() > seen).then(|| f(bytes)));
+                match self.with_peeked(max, look)? {
+                    // Clears the readiness, so that only new bytes wake us again.
+                    (_, None) if !ended => Err(io::ErrorKind::WouldBlock.into()),
+                    found => Ok(found),
+                }
+            });
+            match peeked {
+                Ok((n, Some(found))) => return Ok((n, found)),
+                Ok((n, None)) => return Ok((n, self.with_peeked(max, &f)?)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn peek_with<T>(&self, max: usize, f: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        scratch::with(|buf| {
+            let n = self.recv_peeked(&mut buf[..max])?;
+            Ok(f(&buf[..n]))
+        })
+    }
+
+    fn recv_peeked(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.tcp.try_io(Interest::READABLE, || {
+            Ok(rustix::net::recv(&self.tcp, buf, RecvFlags::PEEK).map(|(n, _)| n)?)
+        })
+    }
+
+    /// Makes the coming close a reset, as the other side's was.
+    pub fn reset_on_close(&self) {
+        // Best effort: the connection is being given up either way.
+        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    fn count_read(&mut self, result: &io::Result<usize>) {
+        match (&mut self.sensor, result) {
+            (Some(sensor), Ok(n)) => sensor.read(*n),
+            (Some(sensor), Err(e)) => sensor.failed(e),
+            (None, _) => {}
+        }
+    }
+
+    fn count_write(&mut self, result: &Poll<io::Result<usize>>) {
+        self.write_blocked = result.is_pending();
+        match (&mut self.sensor, result) {
+            (Some(sensor), Poll::Ready(Ok(n))) => sensor.wrote(*n),
+            (Some(sensor), Poll::Ready(Err(e))) => sensor.failed(e),
+            _ => {}
+        }
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let n = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix[..n]);
+            self.prefix.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let result = std::task::ready!(Pin::new(&mut self.tcp).poll_read(cx, buf));
+        self.count_read(
+            &result
+                .as_ref()
+                .map(|()| buf.filled().len() - before)
+                .map_err(copy_error),
+        );
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.count_write(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.count_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// `io::Error` can not be cloned; its number is all that metrics want.
+fn copy_error(e: &io::Error) -> io::Error {
+    e.raw_os_error()
+        .map_or_else(|| e.kind().into(), io::Error::from_raw_os_error)
+}

@@ -1,0 +1,9 @@
+//! The sidecar binary: see the library `linkerd_proxy`.
+
+/// Returns memory after bursts, and costs less per request than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    linkerd_proxy::main()
+}

@@ -1,0 +1,13 @@
+//! What the proxy counts: the registry, and one module for each group of families.
+//!
+//! Names, labels and buckets are Linkerd's, so that its dashboards and `linkerd viz` queries work.
+//! Handles are resolved when a stack is built, never while a request passes. Counters are relaxed
+//! atomics and the only thing that workers share on the request path.
+
+pub mod http;
+pub mod labels;
+pub mod process;
+pub mod registry;
+pub mod transport;
+
+pub use self::registry::{Labels, Registry, label};

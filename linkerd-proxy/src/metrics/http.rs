@@ -1,0 +1,228 @@
+//! The HTTP families: what an endpoint answered (`request_total`, `response_total`,
+//! `response_latency_ms`) and what a route and its backend did (`outbound_http_route_*`).
+//!
+//! A status is known only when the answer comes, so each set keeps the handles of the statuses it
+//! has met. A set belongs to one worker.
+
+use super::{Labels, Registry, label, labels};
+use crate::http::classify::Class;
+use http::StatusCode;
+use mesh_policy::Meta;
+use metrics::{Counter, Histogram};
+use std::{cell::RefCell, sync::Arc, time::Duration};
+
+/// Linkerd's buckets of `response_latency_ms`.
+const LATENCY_MS: &[f64] = &[
+    1., 2., 3., 4., 5., 10., 20., 30., 40., 50., 100., 200., 300., 400., 500., 1_000., 2_000.,
+    3_000., 4_000., 5_000., 10_000., 20_000., 30_000., 40_000., 50_000.,
+];
+
+const ROUTE_SECONDS: &[f64] = &[0.05, 0.5, 1., 10.];
+const BACKEND_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1., 10.];
+
+/// How many statuses a set keeps handles for; others are looked up each time.
+const KEPT_STATUSES: usize = 32;
+
+/// Counts requests to one endpoint and their answers.
+pub struct Endpoint {
+    registry: Arc<Registry>,
+    labels: Labels,
+    requests: Counter,
+    latencies: Kept<Option<StatusCode>, Histogram>,
+    responses: Kept<(Option<StatusCode>, Class), Counter>,
+}
+
+/// Counts requests of a route, or of one of its backends.
+pub struct Route {
+    registry: Arc<Registry>,
+    labels: Labels,
+    statuses_name: &'static str,
+    requests: Option<Counter>,
+    durations: Histogram,
+    statuses: Kept<(Option<StatusCode>, &'static str), Counter>,
+}
+
+/// Handles by a key that is known late; few, so a scan beats a hash.
+struct Kept<K, V>(RefCell<Vec<(K, V)>>);
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Registers `request_total`; the rest follows as answers come.
+    pub fn new(registry: &Arc<Registry>, labels: Labels) -> Self {
+        Self {
+            registry: registry.clone(),
+            requests: registry.counter("request_total", labels.clone()),
+            labels,
+            latencies: Kept::default(),
+            responses: Kept::default(),
+        }
+    }
+
+    /// Counts a request that was sent.
+    pub fn request(&self) {
+        self.requests.increment(1);
+    }
+
+    /// Records the time to the first byte of a body.
+    pub fn latency(&self, status: Option<StatusCode>, elapsed: Duration) {
+        self.latencies.with(
+            status,
+            || {
+                let labels = self.with_status(status);
+                self.registry
+                    .histogram("response_latency_ms", LATENCY_MS, labels)
+            },
+            |h| h.record((elapsed.as_secs_f64() * 1_000.).floor()),
+        );
+    }
+
+    /// Counts an answer that ended.
+    pub fn response(&self, status: Option<StatusCode>, class: Class) {
+        self.responses.with(
+            (status, class),
+            || {
+                let mut labels = self.with_status(status);
+                labels.push(label("classification", class.name()));
+                let grpc = class.grpc_status().map(|s| s.to_string());
+                labels.push(label("grpc_status", grpc.unwrap_or_default()));
+                labels.push(label("error", class.error()));
+                self.registry.counter("response_total", labels)
+            },
+            |c| c.increment(1),
+        );
+    }
+
+    /// Counts a request that got no answer.
+    pub fn failed(&self, elapsed: Duration, error: &'static str) {
+        self.latency(None, elapsed);
+        self.response(None, Class::Failure { grpc: None, error });
+    }
+
+    fn with_status(&self, status: Option<StatusCode>) -> Labels {
+        let mut labels = self.labels.clone();
+        if let Some(status) = status {
+            labels.push(label("status_code", status.as_str().to_owned()));
+        }
+        labels
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The families of a route: `outbound_http_route_request_*`.
+    pub fn route(registry: &Arc<Registry>, parent: &Meta, route: &Meta) -> Self {
+        let mut labels = Labels::new();
+        labels::reference(&mut labels, "parent", parent);
+        labels::route(&mut labels, route);
+        labels.push(label("hostname", ""));
+        let name = "outbound_http_route_request_duration_seconds";
+        Self {
+            durations: registry.histogram(name, ROUTE_SECONDS, labels.clone()),
+            requests: None,
+            statuses_name: "outbound_http_route_request_statuses_total",
+            statuses: Kept::default(),
+            registry: registry.clone(),
+            labels,
+        }
+    }
+
+    /// The families of a route's backend: `outbound_http_route_backend_*`.
+    pub fn backend(registry: &Arc<Registry>, parent: &Meta, route: &Meta, backend: &Meta) -> Self {
+        let mut labels = Labels::new();
+        labels::reference(&mut labels, "parent", parent);
+        labels::route(&mut labels, route);
+        labels::reference(&mut labels, "backend", backend);
+        let requests = "outbound_http_route_backend_requests_total";
+        let durations = "outbound_http_route_backend_response_duration_seconds";
+        Self {
+            durations: registry.histogram(durations, BACKEND_SECONDS, labels.clone()),
+            requests: Some(registry.counter(requests, labels.clone())),
+            statuses_name: "outbound_http_route_backend_response_statuses_total",
+            statuses: Kept::default(),
+            registry: registry.clone(),
+            labels,
+        }
+    }
+
+    /// Counts a request that is on its way.
+    pub fn request(&self) {
+        if let Some(requests) = &self.requests {
+            requests.increment(1);
+        }
+    }
+
+    /// Counts an answer or an error (`FAIL_FAST`, `LOAD_SHED`, ... or empty).
+    pub fn status(&self, status: Option<StatusCode>, error: &'static str) {
+        self.statuses.with(
+            (status, error),
+            || {
+                let mut labels = self.labels.clone();
+                let text = status.map(|s| s.as_str().to_owned()).unwrap_or_default();
+                labels.push(label("http_status", text));
+                labels.push(label("error", error));
+                self.registry.counter(self.statuses_name, labels)
+            },
+            |c| c.increment(1),
+        );
+    }
+
+    /// Records how long it took to the end of the answer.
+    pub fn duration(&self, elapsed: Duration) {
+        self.durations.record(elapsed.as_secs_f64());
+    }
+}
+
+// === impl Kept ===
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self(RefCell::new(Vec::new()))
+    }
+}
+
+impl<K: PartialEq, V> Kept<K, V> {
+    /// Uses the handle of `key`, made by `make` when it is not there yet.
+    fn with(&self, key: K, make: impl FnOnce() -> V, use_it: impl FnOnce(&V)) {
+        let mut kept = self.0.borrow_mut();
+        if let Some((_, value)) = kept.iter().find(|(k, _)| *k == key) {
+            return use_it(value);
+        }
+        let value = make();
+        use_it(&value);
+        if kept.len() < KEPT_STATUSES {
+            kept.push((key, value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_counted_by_status_and_class() {
+        let registry = Registry::new(Duration::from_secs(60), 1_000);
+        let endpoint = Endpoint::new(&registry, vec![label("direction", "outbound")]);
+        endpoint.request();
+        endpoint.latency(Some(StatusCode::OK), Duration::from_micros(1_500));
+        endpoint.response(Some(StatusCode::OK), Class::Success { grpc: Some(0) });
+        endpoint.response(
+            None,
+            Class::Failure {
+                grpc: None,
+                error: "i/o",
+            },
+        );
+        let page = registry.render();
+        for want in [
+            "request_total{direction=\"outbound\"} 1",
+            "response_latency_ms_bucket{direction=\"outbound\",status_code=\"200\",le=\"1\"} 1",
+            "response_total{direction=\"outbound\",status_code=\"200\",classification=\"success\",grpc_status=\"0\",error=\"\"} 1",
+            "response_total{direction=\"outbound\",classification=\"failure\",grpc_status=\"\",error=\"i/o\"} 1",
+        ] {
+            assert!(page.contains(want), "{want} not in {page}");
+        }
+    }
+}

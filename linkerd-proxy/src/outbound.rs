@@ -1,0 +1,490 @@
+//! The outbound path: from an application's connect() to an endpoint's socket.
+//!
+//! ```text
+//! accept -> discover -> detect -+- http: serve -> route -> backend -> endpoint -+-> connect
+//!                               +- tls:  route by SNI  -> backend --------------+
+//!                               +- opaque:                backend --------------+
+//! ```
+//!
+//! Read from top to bottom: one chapter for each arrow. `connect` is [`crate::tcp`] and
+//! [`crate::http::client`]; what discovery knows of a target is kept in [`destination`].
+//! Everything here belongs to one worker.
+
+mod destination;
+mod endpoint;
+mod stack;
+
+use self::{
+    destination::{Destination, Destinations},
+    endpoint::{OpaqueEndpoint, Outcome},
+    stack::{HttpBackend, OpaqueBackend, Protocol, RouteMetrics},
+};
+use crate::{
+    addr::Target,
+    balance::Lease,
+    config,
+    control::Discovery,
+    detect::{
+        self, detect,
+        first::{First, Speaks, first_to_speak, is_silent},
+    },
+    drain::Signal,
+    error::{BoxError, Error, h2_reason},
+    http::{
+        Body, Request, Response, answer,
+        client::Failed,
+        headers, normalize, rescue,
+        server::{Activity, Handler, serve_http1, serve_http2},
+        upgrade::{self, Switch},
+    },
+    io::{Conn, copy::copy_both},
+    limit::{Limit, Room},
+    listen::original_dst,
+    metrics::{Registry, label},
+};
+use http::{Method, Version};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use tokio::{net::TcpStream, time::Instant};
+
+/// Endpoints a request is offered to, when connections to them cannot be made.
+const MAX_ATTEMPTS: usize = 3;
+
+/// The outbound path of one worker.
+pub struct Outbound {
+    config: config::Outbound,
+    destinations: Destinations,
+    metrics: Arc<Registry>,
+    in_flight: Limit,
+    dialled_ahead: Limit,
+    drain: Signal,
+    /// Where this proxy itself listens: calls to it would come back.
+    own: Vec<SocketAddr>,
+}
+
+impl Outbound {
+    /// The path by `config`, asking `discovery`.
+    pub fn new(
+        config: &config::Config,
+        discovery: Discovery,
+        metrics: Arc<Registry>,
+        drain: Signal,
+    ) -> Rc<Self> {
+        let outbound = config.outbound.clone();
+        let inbound = &config.inbound.side.listen;
+        Rc::new(Self {
+            own: outbound
+                .side
+                .listen
+                .iter()
+                .chain(inbound)
+                .copied()
+                .collect(),
+            in_flight: Limit::new(outbound.side.max_in_flight / config.cores),
+            dialled_ahead: Limit::new(detect::first::MAX_DIALLED_AHEAD),
+            destinations: Destinations::new(&outbound, discovery, metrics.clone()),
+            config: outbound,
+            metrics,
+            drain,
+        })
+    }
+
+    // === accept ===
+
+    /// Carries one connection of the application: to `mapped` if its listener stands for a target,
+    /// to where it was made for if it was redirected, and otherwise as a forward proxy.
+    pub async fn accept(self: Rc<Self>, tcp: TcpStream, mapped: Option<Target>) {
+        let conn = Conn::new(tcp);
+        let target = mapped.or_else(|| original_dst(conn.tcp()).map(Target::Addr));
+        let carried = match &target {
+            Some(target) => self.carry(conn, target).await,
+            None => self.forward_proxy(conn).await,
+        };
+        if let Err(error) = carried {
+            tracing::debug!(error, "outbound connection ended");
+        }
+    }
+
+    /// Carries a connection to its target.
+    async fn carry(self: &Rc<Self>, conn: Conn, target: &Target) -> Result<(), BoxError> {
+        let dst = self
+            .discover(target)
+            .await
+            .inspect_err(|e| self.count_tcp_error(e))?;
+        let conn = conn.metered(dst.accepted());
+        let stack = dst.stack();
+        match &stack.protocol {
+            Protocol::Detect { timeout, .. } => self.detect(conn, dst, *timeout).await,
+            Protocol::Http(_) => {
+                dst.speaks.set(Speaks::Client);
+                self.detect(conn, dst, self.config.side.detect_timeout)
+                    .await
+            }
+            Protocol::Opaque(_) => self.opaque(conn, &dst, None).await,
+        }
+    }
+
+    /// A connection that is for the proxy itself: its requests say where they go.
+    async fn forward_proxy(self: &Rc<Self>, mut conn: Conn) -> Result<(), BoxError> {
+        match detect(&mut conn, self.config.side.detect_timeout).await? {
+            detect::Protocol::Http1 => self.http1(conn, None).await,
+            detect::Protocol::Http2 => self.http2(conn, None).await,
+            detect::Protocol::Closed => Ok(()),
+            detect::Protocol::Tls { .. } | detect::Protocol::Opaque => {
+                Err("not redirected here, and not HTTP: nothing says where it goes".into())
+            }
+        }
+    }
+
+    // === discover ===
+
+    async fn discover(&self, target: &Target) -> Result<Rc<Destination>, Error> {
+        match target {
+            Target::Addr(addr) if self.own.contains(addr) => Err(Error::Loop {
+                target: target.clone(),
+            }),
+            target => self.destinations.discover(target).await,
+        }
+    }
+
+    // === detect ===
+
+    /// Finds out what the connection speaks, and goes on accordingly.
+    async fn detect(
+        self: &Rc<Self>,
+        mut conn: Conn,
+        dst: Rc<Destination>,
+        timeout: Duration,
+    ) -> Result<(), BoxError> {
+        let ahead = match dst.speaks.get() {
+            Speaks::Client => None,
+            Speaks::Server => return self.opaque(conn, &dst, None).await,
+            Speaks::Unknown => self.dial_ahead(&conn, &dst).await?,
+        };
+        if dst.speaks.get() == Speaks::Server {
+            return self.opaque(conn, &dst, ahead).await;
+        }
+        let protocol = detect(&mut conn, timeout).await?;
+        self.count_protocol(&dst, &protocol);
+        match protocol {
+            detect::Protocol::Http1 | detect::Protocol::Http2 => {
+                drop(ahead);
+                dst.speaks.set(Speaks::Client);
+                match protocol {
+                    detect::Protocol::Http1 => self.http1(conn, Some(dst)).await,
+                    _ => self.http2(conn, Some(dst)).await,
+                }
+            }
+            _ => self.opaque(conn, &dst, ahead).await,
+        }
+    }
+
+    /// When the client stays silent, connects to the server it wants and waits for whichever
+    /// speaks first. Returns the connection, if it was made.
+    async fn dial_ahead(
+        &self,
+        conn: &Conn,
+        dst: &Destination,
+    ) -> Result<Option<Dialled>, BoxError> {
+        if !is_silent(conn).await {
+            return Ok(None);
+        }
+        let Some(_room) = self.dialled_ahead.take() else {
+            return Ok(None);
+        };
+        let server = self.connect(dst).await?;
+        if first_to_speak(conn, &server.conn).await? == First::Server {
+            dst.speaks.set(Speaks::Server);
+            tracing::debug!(dst = %dst.target, "server speaks first");
+        }
+        Ok(Some(server))
+    }
+
+    // === http: serve ===
+
+    async fn http1(
+        self: &Rc<Self>,
+        conn: Conn,
+        dst: Option<Rc<Destination>>,
+    ) -> Result<(), BoxError> {
+        let client = Client {
+            outbound: self.clone(),
+            dst,
+        };
+        match serve_http1(conn, client, &self.drain).await? {
+            None => Ok(()),
+            Some((conn, Switch::Upgrade(endpoint))) => {
+                upgrade::forward(conn, endpoint).await;
+                Ok(())
+            }
+            // Boxed: a tunnel carries a connection within a connection.
+            Some((conn, Switch::Tunnel(target))) => Box::pin(self.carry(conn, &target)).await,
+        }
+    }
+
+    async fn http2(
+        self: &Rc<Self>,
+        conn: Conn,
+        dst: Option<Rc<Destination>>,
+    ) -> Result<(), BoxError> {
+        let client = Client {
+            outbound: self.clone(),
+            dst,
+        };
+        Ok(serve_http2(conn, client, &self.config.side.http2, &self.drain).await?)
+    }
+
+    /// Answers one request, whatever happens to it.
+    async fn serve(
+        self: Rc<Self>,
+        dst: Option<Rc<Destination>>,
+        request: Request,
+        activity: Rc<Activity>,
+    ) -> Result<Response, BoxError> {
+        let context = rescue::Context {
+            version: request.version(),
+            is_grpc: headers::is_grpc(request.headers()),
+            explain: self.config.informational_headers,
+        };
+        let error = match self.route(dst, request, &activity).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        self.metrics
+            .counter(
+                "outbound_http_errors_total",
+                vec![label("error", error.name())],
+            )
+            .increment(1);
+        tracing::debug!(%error, "request failed");
+        if context.version == Version::HTTP_2 && h2_reason(&error).is_some() {
+            // The endpoint reset the stream: so is the client's, for the same reason.
+            return Err(error.into());
+        }
+        Ok(rescue::response(&error, context))
+    }
+
+    // === route ===
+
+    /// Finds where a request goes, and takes it there.
+    async fn route(
+        self: &Rc<Self>,
+        dst: Option<Rc<Destination>>,
+        mut request: Request,
+        activity: &Rc<Activity>,
+    ) -> Result<Response, Error> {
+        let received = Instant::now();
+        let limit = self.in_flight.max();
+        let room = self.in_flight.take().ok_or(Error::MaxInFlight { limit })?;
+        let dst = match dst {
+            Some(dst) => dst,
+            None => {
+                let target = normalize::proxied_target(&request)?;
+                let dst = self.discover(&target).await?;
+                if request.method() == Method::CONNECT {
+                    return tunnel(&request, target, activity);
+                }
+                dst
+            }
+        };
+        let keep_upgrade = normalize::request(&mut request)?;
+        let stack = dst.stack();
+        let picked = stack.http().and_then(|route| route.pick());
+        let no_backend = || Error::NoBackend {
+            target: dst.target.clone(),
+        };
+        let (backend, counts) = picked.ok_or_else(no_backend)?;
+        let upgrade = keep_upgrade.then_some(activity);
+        let outgoing = Outgoing {
+            target: &dst.target,
+            request,
+            received,
+            room,
+            upgrade,
+        };
+        self.backend(&backend, &counts, outgoing)
+            .await
+            .inspect_err(|e| counts.failed(e))
+    }
+
+    // === backend ===
+
+    /// Sends a request to an endpoint, and to another one if no connection can be made.
+    async fn backend(
+        &self,
+        backend: &HttpBackend,
+        counts: &RouteMetrics,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Response, Error> {
+        let Outgoing {
+            target,
+            mut request,
+            received,
+            room,
+            upgrade,
+        } = outgoing;
+        let unavailable = |source| Error::Unavailable {
+            target: target.clone(),
+            source,
+        };
+        let mut lease = backend.balance().pick().await.map_err(unavailable)?;
+        let mut attempts = 1;
+        loop {
+            counts.request();
+            lease.endpoint.metrics().request();
+            let Failed { error, unsent } = match lease.endpoint.send(request).await {
+                Ok(sent) => {
+                    let metrics = lease.endpoint.metrics().clone();
+                    let observer = Outcome::new(lease, counts.clone(), received);
+                    let context = answer::Context {
+                        observer,
+                        metrics,
+                        received,
+                        room,
+                        upgrade,
+                    };
+                    return Ok(answer::respond(sent, context));
+                }
+                Err(failed) => failed,
+            };
+            lease
+                .endpoint
+                .metrics()
+                .failed(received.elapsed(), error.name());
+            lease.ended(true);
+            // Whoever cannot connect tries another endpoint, but does not wait for one.
+            let next = unsent.zip(
+                (attempts < MAX_ATTEMPTS)
+                    .then(|| backend.balance().try_pick())
+                    .flatten(),
+            );
+            match next {
+                Some((unsent, next)) => (request, lease) = (unsent, next),
+                None => return Err(error),
+            }
+            attempts += 1;
+        }
+    }
+
+    // === opaque ===
+
+    /// Copies bytes, over a connection that was dialled ahead if there is one.
+    async fn opaque(
+        &self,
+        mut conn: Conn,
+        dst: &Destination,
+        ahead: Option<Dialled>,
+    ) -> Result<(), BoxError> {
+        let mut server = match ahead {
+            Some(server) => server,
+            None => self
+                .connect(dst)
+                .await
+                .inspect_err(|e| self.count_tcp_error(e))?,
+        };
+        Ok(copy_both(&mut conn, &mut server.conn).await?)
+    }
+
+    /// Connects to an endpoint, and to another one if that fails.
+    async fn connect(&self, dst: &Destination) -> Result<Dialled, Error> {
+        let backend = dst.stack().opaque().and_then(|route| route.pick());
+        let backend: Rc<OpaqueBackend> = backend.ok_or_else(|| Error::NoBackend {
+            target: dst.target.clone(),
+        })?;
+        let unavailable = |source| Error::Unavailable {
+            target: dst.target.clone(),
+            source,
+        };
+        let mut lease = backend.balance().pick().await.map_err(unavailable)?;
+        let mut attempts = 1;
+        loop {
+            let error = match lease.endpoint.connect().await {
+                Ok(conn) => {
+                    lease.hold();
+                    return Ok(Dialled {
+                        conn,
+                        _lease: lease,
+                    });
+                }
+                Err(error) => error,
+            };
+            lease.ended(true);
+            match (attempts < MAX_ATTEMPTS)
+                .then(|| backend.balance().try_pick())
+                .flatten()
+            {
+                Some(next) => lease = next,
+                None => return Err(error.into()),
+            }
+            attempts += 1;
+        }
+    }
+
+    // === counting ===
+
+    fn count_tcp_error(&self, error: &Error) {
+        self.metrics
+            .counter(
+                "outbound_tcp_errors_total",
+                vec![label("error", error.name())],
+            )
+            .increment(1);
+    }
+
+    fn count_protocol(&self, dst: &Destination, protocol: &detect::Protocol) {
+        let name = match protocol {
+            detect::Protocol::Http1 => "http/1",
+            detect::Protocol::Http2 => "http/2",
+            detect::Protocol::Tls { .. } => "tls",
+            detect::Protocol::Opaque | detect::Protocol::Closed => "opaq",
+        };
+        let mut labels = vec![label("protocol", name)];
+        crate::metrics::labels::reference(&mut labels, "parent", dst.stack().parent());
+        self.metrics
+            .counter("outbound_tcp_protocol_connections_total", labels)
+            .increment(1);
+    }
+}
+
+/// The client of an HTTP connection: to one target, or, without one, of the forward proxy.
+#[derive(Clone)]
+struct Client {
+    outbound: Rc<Outbound>,
+    dst: Option<Rc<Destination>>,
+}
+
+impl Handler for Client {
+    fn handle(
+        &self,
+        request: Request,
+        activity: Rc<Activity>,
+    ) -> impl Future<Output = Result<Response, BoxError>> + 'static {
+        self.outbound
+            .clone()
+            .serve(self.dst.clone(), request, activity)
+    }
+}
+
+/// A request on its way, with what its answer will need.
+struct Outgoing<'a> {
+    target: &'a Target,
+    request: Request,
+    received: Instant,
+    room: Room,
+    /// Where to say that the connection switches protocols, when it asks to.
+    upgrade: Option<&'a Rc<Activity>>,
+}
+
+/// A connection to an endpoint, and the use of it.
+struct Dialled {
+    conn: Conn,
+    _lease: Lease<OpaqueEndpoint>,
+}
+
+/// Agrees to a `CONNECT`: the connection becomes one to `target`.
+fn tunnel(request: &Request, target: Target, activity: &Rc<Activity>) -> Result<Response, Error> {
+    if request.version() == Version::HTTP_2 {
+        return Err(Error::BadRequest("CONNECT over HTTP/2 is not supported"));
+    }
+    activity.switch_to(Switch::Tunnel(target));
+    Ok(Response::new(Body::empty()))
+}

@@ -1,0 +1,384 @@
+//! A policy made into something that carries traffic: protocol, routes, backends with their
+//! balancers, metric handles. Built anew when the policy changes; backends that did not change are
+//! taken over with their connections and what their balancers learned.
+
+use super::{
+    destination::Shared,
+    endpoint::{NewHttp, NewOpaque, NewOutbound},
+};
+use crate::{
+    balance::{self, Balance, Endpoints},
+    config,
+    error::Error,
+    http::classify::Class,
+    metrics::{http, labels},
+};
+use ::http::StatusCode;
+use mesh_policy::{
+    Meta,
+    outbound::{
+        self as policy, Backend, BackendKind, Distribution, FailureAccrual, OutboundPolicy, Route,
+    },
+};
+use rand::RngExt;
+use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// How traffic to a target is carried now.
+pub struct Stack {
+    /// How it is read.
+    pub protocol: Protocol,
+    parent: Arc<Meta>,
+}
+
+/// How traffic to a target is read.
+pub enum Protocol {
+    /// By its first bytes.
+    Detect {
+        /// How long undecided ones may take.
+        timeout: Duration,
+        /// For HTTP of either version.
+        http: HttpRoute,
+        /// For the rest.
+        opaque: OpaqueRoute,
+    },
+    /// As HTTP.
+    Http(HttpRoute),
+    /// Not at all.
+    Opaque(OpaqueRoute),
+}
+
+/// Where requests go.
+pub struct HttpRoute {
+    metrics: Rc<http::Route>,
+    backends: Weighted<HttpBackend>,
+}
+
+/// Where connections go.
+pub struct OpaqueRoute {
+    backends: Weighted<OpaqueBackend>,
+}
+
+/// Backends, each with its weight.
+struct Weighted<B> {
+    backends: Vec<(Rc<B>, u32)>,
+    total: u32,
+}
+
+/// Where requests go, balanced.
+pub struct HttpBackend {
+    made_for: MadeFor,
+    metrics: Rc<http::Route>,
+    balance: OnceCell<Balance<NewHttp>>,
+    shared: Rc<Shared>,
+}
+
+/// Where connections go, balanced.
+pub struct OpaqueBackend {
+    made_for: MadeFor,
+    balance: OnceCell<Balance<NewOpaque>>,
+    shared: Rc<Shared>,
+}
+
+/// What a backend was made for; as long as it stays the same the backend does.
+#[derive(Clone, PartialEq)]
+struct MadeFor {
+    backend: Backend,
+    accrual: Option<FailureAccrual>,
+    route: Arc<Meta>,
+    parent: Arc<Meta>,
+}
+
+/// What a request counts for: its route, and the backend it went to.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    route: Rc<http::Route>,
+    backend: Rc<http::Route>,
+}
+
+// === impl Stack ===
+
+impl Stack {
+    /// The stack for `policy`, which takes over from `old` what stays the same.
+    pub fn new(shared: &Rc<Shared>, policy: &OutboundPolicy, old: Option<&Stack>) -> Self {
+        let parent = &policy.parent;
+        let http = |http: &policy::Http| HttpRoute::new(shared, parent, http, old);
+        let opaque = |opaque: &policy::Opaque| OpaqueRoute::new(shared, parent, opaque, old);
+        let protocol = match &policy.protocol {
+            policy::Protocol::Detect {
+                http1,
+                opaque: rest,
+                timeout,
+                ..
+            } => Protocol::Detect {
+                timeout: *timeout,
+                http: http(http1),
+                opaque: opaque(rest),
+            },
+            policy::Protocol::Http1(route)
+            | policy::Protocol::Http2(route)
+            | policy::Protocol::Grpc(route) => Protocol::Http(http(route)),
+            policy::Protocol::Opaque(route) | policy::Protocol::Tls(route) => {
+                Protocol::Opaque(opaque(route))
+            }
+        };
+        Self {
+            protocol,
+            parent: parent.clone(),
+        }
+    }
+
+    /// Where requests go, if they are looked at.
+    pub fn http(&self) -> Option<&HttpRoute> {
+        match &self.protocol {
+            Protocol::Detect { http, .. } | Protocol::Http(http) => Some(http),
+            Protocol::Opaque(_) => None,
+        }
+    }
+
+    /// Where connections go that are not HTTP.
+    pub fn opaque(&self) -> Option<&OpaqueRoute> {
+        match &self.protocol {
+            Protocol::Detect { opaque, .. } | Protocol::Opaque(opaque) => Some(opaque),
+            Protocol::Http(_) => None,
+        }
+    }
+
+    /// What the traffic is addressed to, for labels.
+    pub fn parent(&self) -> &Meta {
+        &self.parent
+    }
+}
+
+impl HttpRoute {
+    fn new(
+        shared: &Rc<Shared>,
+        parent: &Arc<Meta>,
+        http: &policy::Http,
+        old: Option<&Stack>,
+    ) -> Self {
+        let old = old.and_then(Stack::http);
+        let make = |backend: &Backend| {
+            let made_for = MadeFor::new(backend, http.failure_accrual, &http.route, parent);
+            let same = |b: &&Rc<HttpBackend>| b.made_for == made_for;
+            let kept = old.and_then(|old| old.backends.iter().find(same).cloned());
+            kept.unwrap_or_else(|| HttpBackend::new(shared, made_for))
+        };
+        Self {
+            metrics: Rc::new(http::Route::route(
+                &shared.metrics,
+                parent,
+                &http.route.meta,
+            )),
+            backends: Weighted::new(&http.route, make),
+        }
+    }
+
+    /// The backend of the next request, and what it counts for.
+    pub fn pick(&self) -> Option<(Rc<HttpBackend>, RouteMetrics)> {
+        let backend = self.backends.pick()?;
+        let (route, metrics) = (self.metrics.clone(), backend.metrics.clone());
+        Some((
+            backend,
+            RouteMetrics {
+                route,
+                backend: metrics,
+            },
+        ))
+    }
+}
+
+impl OpaqueRoute {
+    fn new(
+        shared: &Rc<Shared>,
+        parent: &Arc<Meta>,
+        opaque: &policy::Opaque,
+        old: Option<&Stack>,
+    ) -> Self {
+        let old = old.and_then(Stack::opaque);
+        let make = |backend: &Backend| {
+            let made_for = MadeFor::new(backend, None, &opaque.route, parent);
+            let same = |b: &&Rc<OpaqueBackend>| b.made_for == made_for;
+            let kept = old.and_then(|old| old.backends.iter().find(same).cloned());
+            kept.unwrap_or_else(|| OpaqueBackend::new(shared, made_for))
+        };
+        Self {
+            backends: Weighted::new(&opaque.route, make),
+        }
+    }
+
+    /// The backend of the next connection.
+    pub fn pick(&self) -> Option<Rc<OpaqueBackend>> {
+        self.backends.pick()
+    }
+}
+
+impl<B> Weighted<B> {
+    fn new(route: &Route, make: impl Fn(&Backend) -> Rc<B>) -> Self {
+        let backends: Vec<_> = match &route.distribution {
+            Distribution::Empty => Vec::new(),
+            // The first one is used: whether it can serve is not looked at yet.
+            Distribution::FirstAvailable(all) => all.iter().take(1).map(|b| (make(b), 1)).collect(),
+            Distribution::RandomAvailable(all) => all
+                .iter()
+                .filter(|(_, w)| *w > 0)
+                .map(|(b, w)| (make(b), *w))
+                .collect(),
+        };
+        let total = backends
+            .iter()
+            .fold(0u32, |sum, (_, weight)| sum.saturating_add(*weight));
+        Self { backends, total }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Rc<B>> {
+        self.backends.iter().map(|(backend, _)| backend)
+    }
+
+    fn pick(&self) -> Option<Rc<B>> {
+        let [(only, _)] = &self.backends[..] else {
+            return self.pick_by_weight();
+        };
+        Some(only.clone())
+    }
+
+    fn pick_by_weight(&self) -> Option<Rc<B>> {
+        let mut at = rand::rng().random_range(0..self.total.max(1));
+        for (backend, weight) in &self.backends {
+            match at.checked_sub(*weight) {
+                Some(rest) => at = rest,
+                None => return Some(backend.clone()),
+            }
+        }
+        None
+    }
+}
+
+// === impl HttpBackend, OpaqueBackend ===
+
+impl HttpBackend {
+    fn new(shared: &Rc<Shared>, made_for: MadeFor) -> Rc<Self> {
+        let MadeFor {
+            backend,
+            route,
+            parent,
+            ..
+        } = &made_for;
+        let metrics = http::Route::backend(&shared.metrics, parent, route, &backend.meta);
+        Rc::new(Self {
+            metrics: Rc::new(metrics),
+            made_for,
+            balance: OnceCell::new(),
+            shared: shared.clone(),
+        })
+    }
+
+    /// The balancer, made with the first request.
+    pub fn balance(&self) -> &Balance<NewHttp> {
+        self.balance.get_or_init(|| {
+            let queue = self.shared.config.http_queue;
+            self.made_for
+                .balance(&self.shared, queue, "outbound_http_balancer", NewHttp)
+        })
+    }
+}
+
+impl OpaqueBackend {
+    fn new(shared: &Rc<Shared>, made_for: MadeFor) -> Rc<Self> {
+        Rc::new(Self {
+            made_for,
+            balance: OnceCell::new(),
+            shared: shared.clone(),
+        })
+    }
+
+    /// The balancer, made with the first connection.
+    pub fn balance(&self) -> &Balance<NewOpaque> {
+        self.balance.get_or_init(|| {
+            let queue = self.shared.config.tcp_queue;
+            self.made_for
+                .balance(&self.shared, queue, "outbound_tcp_balancer", NewOpaque)
+        })
+    }
+}
+
+// === impl MadeFor ===
+
+impl MadeFor {
+    fn new(
+        backend: &Backend,
+        accrual: Option<FailureAccrual>,
+        route: &Route,
+        parent: &Arc<Meta>,
+    ) -> Self {
+        Self {
+            backend: backend.clone(),
+            accrual,
+            route: route.meta.clone(),
+            parent: parent.clone(),
+        }
+    }
+
+    fn balance<N: balance::NewEndpoint>(
+        &self,
+        shared: &Shared,
+        queue: config::Queue,
+        family: &'static str,
+        new: impl FnOnce(NewOutbound) -> N,
+    ) -> Balance<N> {
+        let (endpoints, load, authority) = match &self.backend.kind {
+            BackendKind::Forward(endpoint) => {
+                let only =
+                    Endpoints::Known(Arc::new([(endpoint.addr, (**endpoint).clone())].into()));
+                (watch::channel(only).1, policy::Load::default(), None)
+            }
+            BackendKind::Balance { path, load } => {
+                (shared.discovery.endpoints(path), *load, Some(path.clone()))
+            }
+        };
+        let mut bounds = self.backend.queue;
+        bounds.capacity = queue.capacity.unwrap_or(bounds.capacity);
+        bounds.failfast_timeout = queue.failfast_timeout.unwrap_or(bounds.failfast_timeout);
+        let params = balance::Params {
+            queue: bounds,
+            load,
+            accrual: self.accrual,
+        };
+        let new = new(NewOutbound::new(&shared.config, &shared.metrics, authority));
+        Balance::new(new, params, self.metrics(shared, family), endpoints)
+    }
+
+    fn metrics(&self, shared: &Shared, family: &'static str) -> balance::Metrics {
+        let mut labels = Vec::new();
+        labels::reference(&mut labels, "parent", &self.parent);
+        labels::reference(&mut labels, "backend", &self.backend.meta);
+        balance::Metrics::new(&shared.metrics, family, labels)
+    }
+}
+
+// === impl RouteMetrics ===
+
+impl RouteMetrics {
+    /// A request goes to the backend.
+    pub fn request(&self) {
+        self.backend.request();
+    }
+
+    /// An answer has passed.
+    pub fn answered(&self, status: StatusCode, class: Class, received: Instant, sent: Instant) {
+        let error = match class.error() {
+            "" => "",
+            _ => "IO",
+        };
+        self.route.status(Some(status), error);
+        self.backend.status(Some(status), error);
+        self.route.duration(received.elapsed());
+        self.backend.duration(sent.elapsed());
+    }
+
+    /// There was no answer.
+    pub fn failed(&self, error: &Error) {
+        self.route.status(None, error.route_name());
+        self.backend.status(None, error.route_name());
+    }
+}
