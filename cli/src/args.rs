@@ -136,6 +136,7 @@ pub struct MeshArgs {
 pub struct StatusArgs {
     #[command(flatten)]
     pub mesh: MeshArgs,
+    /// A table for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -180,6 +181,7 @@ pub struct StatArgs {
     /// How far back to look (5s to 10m).
     #[arg(short = 't', long, value_name = "DURATION", default_value = "1m", value_parser = window)]
     pub time_window: Duration,
+    /// A table for people, a wide one with bytes per second, or JSON for programs.
     #[arg(short, long, value_enum, default_value_t = StatOutput::Table)]
     pub output: StatOutput,
     /// Print again every two seconds, until Ctrl-C.
@@ -205,6 +207,7 @@ pub struct EndpointsArgs {
     /// NAME.NAMESPACE.svc.cluster.local:PORT; what follows the namespace may be left out.
     #[arg(required = true, value_name = "AUTHORITY")]
     pub authorities: Vec<String>,
+    /// A table for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// Context token sent with the question.
@@ -244,6 +247,7 @@ pub struct VersionArgs {
 /// Flags of `completion`.
 #[derive(Debug, Args)]
 pub struct CompletionArgs {
+    /// The shell to print a script for.
     #[arg(value_enum)]
     pub shell: CompletionShell,
 }

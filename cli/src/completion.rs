@@ -1,4 +1,6 @@
 //! `meshctl completion`: scripts for shells, made from the same description as the help.
+//!
+//! A script goes to stdout; where it belongs is the shell's affair.
 
 use crate::args::{Cli, CompletionArgs};
 use crate::out;

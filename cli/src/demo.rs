@@ -160,8 +160,9 @@ fn failure(status: &Status, restarts: u32) -> Option<String> {
     let mut failing = all.filter(|(_, process)| !process.ready && process.restarts >= restarts);
     let (log, process) = failing.next()?;
     let lines = local::last_lines(&status.state_dir, &log, LOG_LINES);
+    let again = process.restarts;
     Some(format!(
-        "{log} {}; its last lines:\n{lines}",
+        "{log} {} ({again} restarts); its last lines:\n{lines}",
         process.reason
     ))
 }

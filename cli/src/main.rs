@@ -1,4 +1,6 @@
 //! `meshctl`: one arm per command; what each does lives in the library module of its name.
+//!
+//! Hidden commands are what a local mesh starts as its own processes.
 
 use clap::Parser;
 use meshctl::args::{Cli, Command, LocalCommand};

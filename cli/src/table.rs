@@ -103,7 +103,13 @@ fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
         .map(|kind| format!("{}/", kind.short()))
         .unwrap_or_default();
     cells.push(format!("{prefix}{}", row.name));
-    cells.push(row.meshed.clone());
+    // A service has no pods of its own: what is behind it may change with every request.
+    let meshed = if row.kind == "service" {
+        "-"
+    } else {
+        &row.meshed
+    };
+    cells.push(meshed.to_string());
     cells.push(show(
         row.success
             .map(|success| format!("{:.2}%", success * 100.0)),

@@ -1,4 +1,6 @@
 //! `meshctl version`: of this binary and of the mesh that runs on this machine.
+//!
+//! A mesh that cannot be asked is told of as unavailable.
 
 use crate::args::VersionArgs;
 use crate::local;

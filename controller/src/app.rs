@@ -4,21 +4,16 @@ use crate::{
     admin::Admin,
     args::{Args, LogFormat, Service},
     cluster::Cluster,
-    destination, grpc,
-    grpc::Streams,
+    destination::{self, Destination},
+    grpc::{self, Services, Streams},
     index::{Index, Live},
     metrics::Metrics,
-    policy::{self, Policies},
+    policy::{self, InboundServerPolicies, OutboundPolicies},
     source::{Load, directory::Directory},
     stats,
 };
 use anyhow::Context;
 use axum::Router;
-use linkerd2_proxy_api::{
-    destination::destination_server::DestinationServer,
-    inbound::inbound_server_policies_server::InboundServerPoliciesServer,
-    outbound::outbound_policies_server::OutboundPoliciesServer,
-};
 use std::{future::Future, io::IsTerminal, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -146,27 +141,27 @@ impl App {
 
         let domain = args.settings().cluster_domain;
         if args.enabled(Service::Destination) {
-            let server = DestinationServer::new(destination::Server {
+            let services = Services::default().with(Destination {
                 endpoints,
                 profiles,
                 cluster_domain: domain.clone(),
                 streams: streams.clone(),
             });
-            let router = grpc::server().add_service(server);
-            let addr = app.grpc(args.destination_addr, "destination", router);
+            let addr = app.grpc(args.destination_addr, "destination", services);
             app.addrs.destination = Some(addr.await?);
         }
         if args.enabled(Service::Policy) {
-            let policies = Policies {
-                inbound,
-                outbound,
-                cluster_domain: domain,
-                streams,
-            };
-            let router = grpc::server()
-                .add_service(InboundServerPoliciesServer::new(policies.clone()))
-                .add_service(OutboundPoliciesServer::new(policies));
-            let addr = app.grpc(args.policy_addr, "policy", router);
+            let services = Services::default()
+                .with(InboundServerPolicies {
+                    policies: inbound,
+                    streams: streams.clone(),
+                })
+                .with(OutboundPolicies {
+                    policies: outbound,
+                    cluster_domain: domain,
+                    streams,
+                });
+            let addr = app.grpc(args.policy_addr, "policy", services);
             app.addrs.policy = Some(addr.await?);
         }
         if args.enabled(Service::Stats) {
@@ -197,15 +192,12 @@ impl App {
         &mut self,
         addr: SocketAddr,
         name: &'static str,
-        router: tonic::transport::server::Router,
+        services: Services,
     ) -> anyhow::Result<SocketAddr> {
         let (listener, addr) = listen(addr, name).await?;
-        let server = grpc::serve(router, listener, self.stopped());
-        self.servers.spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(name, %error, "server failed");
-            }
-        });
+        let stopping = self.stopping.subscribe();
+        self.servers
+            .spawn(grpc::serve(services, listener, stopping));
         Ok(addr)
     }
 

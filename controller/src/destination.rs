@@ -13,19 +13,17 @@ use self::{
     profile::{Profile, ProfileAnswer},
 };
 use crate::{
-    grpc::{Streams, Updates},
+    grpc::{self, Frame, Frames, Method, Methods, Streams, Updates},
     index::Live,
     names::{Authority, Host, ServiceName},
 };
-use futures::stream::BoxStream;
-use linkerd2_proxy_api::destination::{
-    DestinationProfile, GetDestination, Update, destination_server::Destination,
-};
+use bytes::Bytes;
+use linkerd2_proxy_api::destination::GetDestination;
 use std::{collections::VecDeque, sync::Arc};
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 /// The service.
-pub struct Server {
+pub struct Destination {
     /// Where `Get` asks.
     pub endpoints: Arc<Live<Endpoints>>,
     /// Where `GetProfile` asks.
@@ -36,38 +34,39 @@ pub struct Server {
     pub streams: Streams,
 }
 
-#[tonic::async_trait]
-impl Destination for Server {
-    type GetStream = BoxStream<'static, Result<Update, Status>>;
-    type GetProfileStream = BoxStream<'static, Result<DestinationProfile, Status>>;
+impl Methods for Destination {
+    const NAME: &'static str = "io.linkerd.proxy.destination.Destination";
 
-    async fn get(
-        &self,
-        request: Request<GetDestination>,
-    ) -> Result<Response<Self::GetStream>, Status> {
-        let question = self.endpoints_of(&request.get_ref().path)?;
-        let mut answers = self.endpoints.ask(question);
-        let first = answers.borrow_and_update().clone();
-        found(&first, &request.get_ref().path)?;
-        let updates = self.streams.follow("destination_get", answers);
-        Ok(Response::new(endpoint_stream(first, updates)))
-    }
-
-    async fn get_profile(
-        &self,
-        request: Request<GetDestination>,
-    ) -> Result<Response<Self::GetProfileStream>, Status> {
-        let question = self.profile_of(&request.get_ref().path)?;
-        let answers = self.profiles.ask(question);
-        let first = answers.borrow().clone();
-        profile(&first)?;
-        let updates = self.streams.follow("destination_get_profile", answers);
-        let stream = updates.each(|answer| profile(&answer));
-        Ok(Response::new(stream))
+    fn method(name: &str) -> Option<Method<Self>> {
+        match name {
+            "Get" => Some(Self::get),
+            "GetProfile" => Some(Self::get_profile),
+            _ => None,
+        }
     }
 }
 
-impl Server {
+impl Destination {
+    fn get(&self, request: Bytes) -> Result<Frames, Status> {
+        let GetDestination { path, .. } = grpc::decode(request)?;
+        let mut answers = self.endpoints.ask(self.endpoints_of(&path)?);
+        let first = answers.borrow_and_update().clone();
+        found(&first, &path)?;
+        Ok(differences(
+            first,
+            self.streams.follow("destination_get", answers),
+        ))
+    }
+
+    fn get_profile(&self, request: Bytes) -> Result<Frames, Status> {
+        let GetDestination { path, .. } = grpc::decode(request)?;
+        let answers = self.profiles.ask(self.profile_of(&path)?);
+        let first = answers.borrow().clone();
+        profile(&first)?;
+        let updates = self.streams.follow("destination_get_profile", answers);
+        Ok(updates.each(profile))
+    }
+
     fn endpoints_of(&self, path: &str) -> Result<Endpoints, Status> {
         let Authority { host, port } = authority(path)?;
         let Host::Name(name) = host else {
@@ -109,30 +108,27 @@ fn found(set: &EndpointSet, path: &str) -> Result<(), Status> {
     }
 }
 
-fn profile(answer: &ProfileAnswer) -> Result<DestinationProfile, Status> {
+fn profile(answer: &ProfileAnswer) -> Result<Frame, Status> {
     match answer {
-        ProfileAnswer::Profile(profile) => Ok((**profile).clone()),
+        ProfileAnswer::Profile(profile) => Ok(profile.frame(Frame::of)),
         ProfileAnswer::Ambiguous(problem) => Err(Status::failed_precondition(problem)),
     }
 }
 
 /// All there is, then differences.
-fn endpoint_stream(
-    first: Arc<EndpointSet>,
-    updates: Updates<EndpointSet>,
-) -> BoxStream<'static, Result<Update, Status>> {
-    let pending: VecDeque<Update> = diff::all(&first).into();
+fn differences(first: Arc<EndpointSet>, updates: Updates<EndpointSet>) -> Frames {
+    let pending = VecDeque::from_iter(first.all().iter().cloned());
     let state = (first, pending, updates);
     let stream =
         futures::stream::unfold(state, |(mut sent, mut pending, mut updates)| async move {
             while pending.is_empty() {
                 let next = updates.next().await?;
-                pending = diff::between(&sent, &next).into();
+                pending.extend(next.since(&sent).iter().cloned());
                 sent = next;
             }
-            let update = pending.pop_front()?;
+            let frame = pending.pop_front()?;
             updates.count();
-            Some((Ok(update), (sent, pending, updates)))
+            Some((Ok(frame), (sent, pending, updates)))
         });
     Box::pin(stream)
 }

@@ -1,109 +1,45 @@
-//! What all gRPC streams share: they follow an answer, end at shutdown, and are counted.
+//! gRPC, server side, with answers that are encoded once.
 //!
-//! Servers notice dead proxies by HTTP/2 pings; a stream holds nothing but its receiver and the
-//! last answer that it sent.
+//! tonic's server would encode every message for every stream, keep a buffer of 8 KiB for each, and
+//! a stack of layers for each connection. Ours hands out [`Frame`]s, which all streams that send
+//! the same message share, so a change that a thousand proxies follow is encoded once, and an open
+//! stream holds little more than its receiver. Of gRPC only what Linkerd's API uses is here: one
+//! message asks, messages answer, nothing is compressed.
 
-use crate::metrics::{Metrics, OpenStream};
-use futures::stream::BoxStream;
-use std::{future::Future, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch};
-use tonic::{
-    Status,
-    transport::server::{Router, Server, TcpIncoming},
+mod call;
+mod server;
+mod updates;
+
+pub use self::{
+    call::{Method, Methods, Services, decode},
+    server::serve,
+    updates::{Encoded, Streams, Updates},
 };
 
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A proxy follows a few hundred destinations at most; a thousand is a fault.
-const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::BoxStream;
+use tonic::Status;
 
-/// A server with the limits that all of ours have.
-pub fn server() -> Server {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .http2_max_header_list_size(16 * 1024)
-        .tcp_nodelay(true)
-}
+/// A message as it goes over the wire, with its length before it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Frame(Bytes);
 
-/// Serves until `stopped`, then lets streams end.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve(
-    router: Router,
-    listener: TcpListener,
-    stopped: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    router.serve_with_incoming_shutdown(incoming, stopped).await
-}
+/// What answers a call: messages, until the end or an error.
+pub type Frames = BoxStream<'static, Result<Frame, Status>>;
 
-/// What streams need beside their answers.
-#[derive(Clone)]
-pub struct Streams {
-    /// Turns true, or closes, when the process stops.
-    pub stopping: watch::Receiver<bool>,
-    /// Where they are counted.
-    pub metrics: Arc<Metrics>,
-}
-
-/// The answers to one question, as they change.
-pub struct Updates<A> {
-    answers: watch::Receiver<Arc<A>>,
-    stopping: watch::Receiver<bool>,
-    open: OpenStream,
-}
-
-impl Streams {
-    /// Follows `answers` on a stream of that kind.
-    pub fn follow<A>(&self, kind: &'static str, answers: watch::Receiver<Arc<A>>) -> Updates<A> {
-        Updates {
-            answers,
-            stopping: self.stopping.clone(),
-            open: self.metrics.open_stream(kind),
-        }
+impl Frame {
+    /// Encodes `message`.
+    pub fn of(message: &impl prost::Message) -> Self {
+        let length = message.encoded_len();
+        let mut frame = BytesMut::with_capacity(PREFIX + length);
+        frame.put_u8(0);
+        // Ours are bounded far below four gigabytes.
+        frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        // The buffer grows as it has to, so this cannot fail.
+        let _ = message.encode(&mut frame);
+        Self(frame.freeze())
     }
 }
 
-impl<A: Send + Sync + 'static> Updates<A> {
-    /// The latest answer, once it is another; `None` when the process stops. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Arc<A>> {
-        // Stopping comes first: a stream that is always behind still has to end.
-        tokio::select! {
-            biased;
-            _ = self.stopping.wait_for(|stopping| *stopping) => None,
-            changed = self.answers.changed() => {
-                changed.ok()?;
-                Some(self.answers.borrow_and_update().clone())
-            }
-        }
-    }
-
-    /// Counts an update as sent.
-    pub fn count(&self) {
-        self.open.count();
-    }
-
-    /// A stream of the answer as it is, then of what it becomes, until one is an error.
-    pub fn each<M: Send + 'static>(
-        mut self,
-        encode: impl Fn(Arc<A>) -> Result<M, Status> + Send + 'static,
-    ) -> BoxStream<'static, Result<M, Status>> {
-        let first = Some(self.answers.borrow_and_update().clone());
-        let state = Some((first, self, encode));
-        let stream = futures::stream::unfold(state, |state| async move {
-            let (first, mut updates, encode) = state?;
-            let answer = match first {
-                Some(first) => first,
-                None => updates.next().await?,
-            };
-            updates.count();
-            let message = encode(answer);
-            let more = message.is_ok();
-            Some((message, more.then_some((None, updates, encode))))
-        });
-        Box::pin(stream)
-    }
-}
+/// A flag (compressed or not) and the length, before every message.
+const PREFIX: usize = 5;

@@ -9,83 +9,104 @@ pub mod outbound;
 
 use self::{inbound::Inbound, outbound::Outbound};
 use crate::{
-    grpc::Streams,
+    grpc::{self, Encoded, Frame, Frames, Method, Methods, Streams},
     index::Live,
     names::{self, Authority, Host, ServiceName},
+    object::Key,
 };
-use futures::stream::BoxStream;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use linkerd2_proxy_api::{
-    inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies},
-    outbound::{
-        OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec,
-    },
+    inbound::{PortSpec, Server},
+    outbound::{OutboundPolicy as ClientPolicy, TrafficSpec, traffic_spec},
 };
-use mesh_policy::proto;
+use mesh_policy::{inbound::ServerPolicy, outbound::OutboundPolicy, proto};
 use std::{net::SocketAddr, sync::Arc};
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
-/// Both services.
-#[derive(Clone)]
-pub struct Policies {
-    /// Where the inbound service asks.
-    pub inbound: Arc<Live<Inbound>>,
-    /// Where the outbound service asks.
-    pub outbound: Arc<Live<Outbound>>,
+/// `io.linkerd.proxy.inbound.InboundServerPolicies`.
+pub struct InboundServerPolicies {
+    /// Where it asks.
+    pub policies: Arc<Live<Inbound>>,
+    /// What streams share.
+    pub streams: Streams,
+}
+
+/// `io.linkerd.proxy.outbound.OutboundPolicies`.
+pub struct OutboundPolicies {
+    /// Where it asks.
+    pub policies: Arc<Live<Outbound>>,
     /// For example `cluster.local`.
     pub cluster_domain: Arc<str>,
     /// What streams share.
     pub streams: Streams,
 }
 
-#[tonic::async_trait]
-impl InboundServerPolicies for Policies {
-    type WatchPortStream = BoxStream<'static, Result<Server, Status>>;
+// === impl InboundServerPolicies ===
 
-    async fn get_port(&self, request: Request<PortSpec>) -> Result<Response<Server>, Status> {
-        let question = port(request.get_ref())?;
-        let answer = self.inbound.answer(&question);
-        server(&question, &answer).map(Response::new)
+impl Methods for InboundServerPolicies {
+    const NAME: &'static str = "io.linkerd.proxy.inbound.InboundServerPolicies";
+
+    fn method(name: &str) -> Option<Method<Self>> {
+        match name {
+            "GetPort" => Some(Self::get_port),
+            "WatchPort" => Some(Self::watch_port),
+            _ => None,
+        }
+    }
+}
+
+impl InboundServerPolicies {
+    fn get_port(&self, request: Bytes) -> Result<Frames, Status> {
+        let question = port(&grpc::decode(request)?)?;
+        let answer = self.policies.answer(&question);
+        Ok(once(server(&question, &answer)?))
     }
 
-    async fn watch_port(
-        &self,
-        request: Request<PortSpec>,
-    ) -> Result<Response<Self::WatchPortStream>, Status> {
-        let question = port(request.get_ref())?;
-        let answers = self.inbound.ask(question.clone());
-        let first = answers.borrow().clone();
-        server(&question, &first)?;
+    fn watch_port(&self, request: Bytes) -> Result<Frames, Status> {
+        let question = port(&grpc::decode(request)?)?;
+        let answers = self.policies.ask(question.clone());
+        server(&question, &answers.borrow())?;
         let updates = self.streams.follow("inbound_watch_port", answers);
-        let stream = updates.each(move |answer| server(&question, &answer));
-        Ok(Response::new(stream))
+        Ok(updates.each(move |answer| server(&question, answer)))
     }
 }
 
-#[tonic::async_trait]
-impl OutboundPolicies for Policies {
-    type WatchStream = BoxStream<'static, Result<OutboundPolicy, Status>>;
+fn server(question: &Inbound, answer: &Option<Encoded<ServerPolicy>>) -> Result<Frame, Status> {
+    let unknown = || Status::not_found(format!("there is no pod {}", question.pod));
+    let policy = answer.as_ref().ok_or_else(unknown)?;
+    Ok(policy.frame(|policy| Frame::of(&Server::from(policy))))
+}
 
-    async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
-        let question = self.target(request.into_inner())?;
-        let answer = self.outbound.answer(&question);
-        client(&question, &answer).map(Response::new)
+// === impl OutboundPolicies ===
+
+impl Methods for OutboundPolicies {
+    const NAME: &'static str = "io.linkerd.proxy.outbound.OutboundPolicies";
+
+    fn method(name: &str) -> Option<Method<Self>> {
+        match name {
+            "Get" => Some(Self::get),
+            "Watch" => Some(Self::watch),
+            _ => None,
+        }
+    }
+}
+
+impl OutboundPolicies {
+    fn get(&self, request: Bytes) -> Result<Frames, Status> {
+        let question = self.target(grpc::decode(request)?)?;
+        let answer = self.policies.answer(&question);
+        Ok(once(client(&question, &answer)?))
     }
 
-    async fn watch(
-        &self,
-        request: Request<TrafficSpec>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let question = self.target(request.into_inner())?;
-        let answers = self.outbound.ask(question.clone());
-        let first = answers.borrow().clone();
-        client(&question, &first)?;
+    fn watch(&self, request: Bytes) -> Result<Frames, Status> {
+        let question = self.target(grpc::decode(request)?)?;
+        let answers = self.policies.ask(question.clone());
+        client(&question, &answers.borrow())?;
         let updates = self.streams.follow("outbound_watch", answers);
-        let stream = updates.each(move |answer| client(&question, &answer));
-        Ok(Response::new(stream))
+        Ok(updates.each(move |answer| client(&question, answer)))
     }
-}
 
-impl Policies {
     fn target(&self, spec: TrafficSpec) -> Result<Outbound, Status> {
         // Nothing depends on it yet, but a proxy that sends rubbish should be told.
         if !spec.source_workload.is_empty() {
@@ -122,7 +143,7 @@ fn port(spec: &PortSpec) -> Result<Inbound, Status> {
     Ok(Inbound { pod, port })
 }
 
-fn workload(token: &str) -> Result<crate::object::Key, Status> {
+fn workload(token: &str) -> Result<Key, Status> {
     names::workload(token).map_err(invalid)
 }
 
@@ -130,12 +151,12 @@ fn invalid(error: impl std::error::Error) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-fn server(question: &Inbound, answer: &Option<Server>) -> Result<Server, Status> {
-    let unknown = || Status::not_found(format!("there is no pod {}", question.pod));
-    answer.clone().ok_or_else(unknown)
+fn client(question: &Outbound, answer: &Option<Encoded<OutboundPolicy>>) -> Result<Frame, Status> {
+    let unknown = || Status::not_found(format!("{question} is neither a service nor a pod"));
+    let policy = answer.as_ref().ok_or_else(unknown)?;
+    Ok(policy.frame(|policy| Frame::of(&ClientPolicy::from(policy))))
 }
 
-fn client(question: &Outbound, answer: &Option<OutboundPolicy>) -> Result<OutboundPolicy, Status> {
-    let unknown = || Status::not_found(format!("{question} is neither a service nor a pod"));
-    answer.clone().ok_or_else(unknown)
+fn once(frame: Frame) -> Frames {
+    stream::once(async { Ok(frame) }).boxed()
 }

@@ -22,6 +22,7 @@ use std::{
 };
 use tokio::{
     net::TcpStream,
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
@@ -42,13 +43,13 @@ pub struct Server {
 struct Behaviour {
     delay: Duration,
     status: Option<u16>,
-    is_hanging: bool,
     at_once: Option<usize>,
 }
 
 struct Shared {
     name: String,
     behaviour: Mutex<Behaviour>,
+    hanging: watch::Sender<bool>,
     requests: AtomicUsize,
     accepted: AtomicUsize,
     open: AtomicUsize,
@@ -76,10 +77,18 @@ impl Server {
     }
 
     async fn start_at(name: &str, addr: SocketAddr, max_streams: Option<u32>) -> Self {
-        let (behaviour, requests, accepted, open, busy) = Default::default();
+        let (behaviour, hanging, requests, accepted, open, busy) = Default::default();
         let name = name.to_owned();
-        let shared =
-            Arc::new(Shared { name, behaviour, requests, accepted, open, busy, max_streams });
+        let shared = Arc::new(Shared {
+            name,
+            behaviour,
+            hanging,
+            requests,
+            accepted,
+            open,
+            busy,
+            max_streams,
+        });
         let server = Self { addr, shared, task: Mutex::default() };
         server.listen().await;
         server
@@ -100,9 +109,10 @@ impl Server {
         self.shared.behaviour.lock().status = status;
     }
 
-    /// From now on requests are taken and never answered, or answered again.
+    /// From now on requests are taken and left alone; or, with `false`, they and what came
+    /// meanwhile are answered.
     pub fn hang(&self, is_hanging: bool) {
-        self.shared.behaviour.lock().is_hanging = is_hanging;
+        self.shared.hanging.send_replace(is_hanging);
     }
 
     /// Works on at most `n` requests at a time; the others wait.

@@ -196,7 +196,8 @@ impl<N: NewEndpoint> Balance<N> {
     pub async fn pick(&self) -> Result<Lease<N::Endpoint>, Unavailable> {
         match self.try_pick() {
             Some(lease) => Ok(lease),
-            None => self.wait().await,
+            // Boxed: it is seldom needed and would make every request in flight larger.
+            None => Box::pin(self.wait()).await,
         }
     }
 
@@ -377,7 +378,7 @@ impl<E> Pool<E> {
         let load = |i| {
             self.cache
                 .get_ready_index(i)
-                .map(|(_, slot)| (slot.load(), slot))
+                .map(|(_, slot)| (At(slot, now).load(), slot))
         };
         let ((a_cost, a_slot), (b_cost, b_slot)) = (load(a)?, load(b)?);
         let (winner, loser, loser_slot) = match a_cost <= b_cost {
@@ -431,11 +432,15 @@ impl<E> Slot<E> {
     }
 }
 
-impl<E> Load for Slot<E> {
+/// An endpoint at one moment, so that the clock is read once for both that are compared.
+struct At<'a, E>(&'a Slot<E>, Instant);
+
+impl<E> Load for At<'_, E> {
     type Metric = f64;
 
     fn load(&self) -> f64 {
-        self.load.cost(self.share, Instant::now())
+        let Self(slot, now) = self;
+        slot.load.cost(slot.share, *now)
     }
 }
 
@@ -463,10 +468,10 @@ impl<E> Lease<E> {
         self.in_flight.as_ref().map(InFlight::started)
     }
 
-    /// The first bytes of an answer are there; the load is no longer the endpoint's.
-    pub fn answered(&mut self, failed: bool) {
+    /// The first bytes of an answer are there at `now`; the load is no longer the endpoint's.
+    pub fn answered(&mut self, failed: bool, now: Instant) {
         if let Some(in_flight) = self.in_flight.take() {
-            in_flight.answered(failed);
+            in_flight.answered(failed, now);
         }
     }
 
@@ -478,9 +483,9 @@ impl<E> Lease<E> {
         self.gate.outcome(false);
     }
 
-    /// The answer is complete: counts towards failure accrual.
-    pub fn ended(&mut self, failed: bool) {
-        self.answered(failed);
+    /// The answer is complete at `now`: counts towards failure accrual.
+    pub fn ended(&mut self, failed: bool, now: Instant) {
+        self.answered(failed, now);
         self.gate.outcome(failed);
     }
 }

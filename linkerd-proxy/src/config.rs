@@ -6,6 +6,7 @@
 
 mod env;
 pub mod parse;
+mod vars;
 
 use crate::{addr::Target, io::SocketOptions};
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::env::{Invalid, Vars};
+pub use self::vars::Invalid;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]

@@ -100,6 +100,9 @@ pub enum ConnectError {
 }
 
 impl Error {
+    /// A request whose place is empty: it was sent already, so it is not sent again.
+    pub const TAKEN: Self = Self::BadRequest("sent already");
+
     /// The name in `outbound_http_errors_total`, `inbound_http_errors_total` and `response_total`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -242,7 +242,7 @@ impl Inbound {
             // Only a peer that has proved its identity may know why.
             explain: false,
         };
-        let error = match self.route(&from, request, &activity).await {
+        let error = match self.route(&from, &mut Some(request), &activity).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -263,14 +263,14 @@ impl Inbound {
     async fn route(
         &self,
         from: &Client,
-        mut request: Request,
+        request: &mut Option<Request>,
         activity: &Rc<Activity>,
     ) -> Result<Response, Error> {
         let received = Instant::now();
         let limit = self.in_flight.max();
         let room = self.in_flight.take().ok_or(Error::MaxInFlight { limit })?;
         let permit = authorize_http(from)?;
-        let keep_upgrade = normalize::request(&mut request)?;
+        let keep_upgrade = normalize::request(request.as_mut().ok_or(Error::TAKEN)?)?;
         let upgrade = keep_upgrade.then_some(activity);
         from.port
             .app
@@ -360,10 +360,10 @@ struct Client {
 
 impl Handler for Client {
     fn handle(
-        &self,
+        self,
         request: Request,
         activity: Rc<Activity>,
     ) -> impl Future<Output = Result<Response, BoxError>> + 'static {
-        self.inbound.clone().serve(self.clone(), request, activity)
+        self.inbound.clone().serve(self, request, activity)
     }
 }

@@ -31,9 +31,7 @@ use crate::{
     drain::Signal,
     error::{BoxError, Error, h2_reason},
     http::{
-        Body, Request, Response, answer,
-        client::Failed,
-        headers, normalize, rescue,
+        Body, Request, Response, answer, headers, normalize, rescue,
         server::{Activity, Handler, serve_http1, serve_http2},
         upgrade::{self, Switch},
     },
@@ -245,7 +243,7 @@ impl Outbound {
             is_grpc: headers::is_grpc(request.headers()),
             explain: self.config.informational_headers,
         };
-        let error = match self.route(dst, request, &activity).await {
+        let error = match self.route(dst, &mut Some(request), &activity).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -269,24 +267,25 @@ impl Outbound {
     async fn route(
         self: &Rc<Self>,
         dst: Option<Rc<Destination>>,
-        mut request: Request,
+        request: &mut Option<Request>,
         activity: &Rc<Activity>,
     ) -> Result<Response, Error> {
         let received = Instant::now();
         let limit = self.in_flight.max();
         let room = self.in_flight.take().ok_or(Error::MaxInFlight { limit })?;
+        let head = request.as_mut().ok_or(Error::TAKEN)?;
         let dst = match dst {
             Some(dst) => dst,
             None => {
-                let target = normalize::proxied_target(&request)?;
+                let target = normalize::proxied_target(head)?;
                 let dst = self.discover(&target).await?;
-                if request.method() == Method::CONNECT {
-                    return tunnel(&request, target, activity);
+                if head.method() == Method::CONNECT {
+                    return tunnel(head, target, activity);
                 }
                 dst
             }
         };
-        let keep_upgrade = normalize::request(&mut request)?;
+        let keep_upgrade = normalize::request(head)?;
         let stack = dst.stack();
         let picked = stack.http().and_then(|route| route.pick());
         let no_backend = || Error::NoBackend {
@@ -317,7 +316,7 @@ impl Outbound {
     ) -> Result<Response, Error> {
         let Outgoing {
             target,
-            mut request,
+            request,
             received,
             room,
             upgrade,
@@ -331,7 +330,7 @@ impl Outbound {
         loop {
             counts.request();
             lease.endpoint.metrics().request();
-            let Failed { error, unsent } = match lease.endpoint.send(request).await {
+            let error = match lease.endpoint.send(request).await {
                 Ok(sent) => {
                     let metrics = lease.endpoint.metrics().clone();
                     let observer = Outcome::new(lease, counts.clone(), received);
@@ -344,21 +343,16 @@ impl Outbound {
                     };
                     return Ok(answer::respond(sent, context));
                 }
-                Err(failed) => failed,
+                Err(error) => error,
             };
-            lease
-                .endpoint
-                .metrics()
-                .failed(received.elapsed(), error.name());
-            lease.ended(true);
-            // Whoever cannot connect tries another endpoint, but does not wait for one.
-            let next = unsent.zip(
-                (attempts < MAX_ATTEMPTS)
-                    .then(|| backend.balance().try_pick())
-                    .flatten(),
-            );
-            match next {
-                Some((unsent, next)) => (request, lease) = (unsent, next),
+            let now = Instant::now();
+            let metrics = lease.endpoint.metrics();
+            metrics.failed(now.saturating_duration_since(received), error.name());
+            lease.ended(true, now);
+            // Whoever could not send it tries another endpoint, but does not wait for one.
+            let may_retry = request.is_some() && attempts < MAX_ATTEMPTS;
+            match may_retry.then(|| backend.balance().try_pick()).flatten() {
+                Some(next) => lease = next,
                 None => return Err(error),
             }
             attempts += 1;
@@ -407,7 +401,7 @@ impl Outbound {
                 }
                 Err(error) => error,
             };
-            lease.ended(true);
+            lease.ended(true, Instant::now());
             match (attempts < MAX_ATTEMPTS)
                 .then(|| backend.balance().try_pick())
                 .flatten()
@@ -454,20 +448,18 @@ struct Client {
 
 impl Handler for Client {
     fn handle(
-        &self,
+        self,
         request: Request,
         activity: Rc<Activity>,
     ) -> impl Future<Output = Result<Response, BoxError>> + 'static {
-        self.outbound
-            .clone()
-            .serve(self.dst.clone(), request, activity)
+        self.outbound.serve(self.dst, request, activity)
     }
 }
 
 /// A request on its way, with what its answer will need.
 struct Outgoing<'a> {
     target: &'a Target,
-    request: Request,
+    request: &'a mut Option<Request>,
     received: Instant,
     room: Room,
     /// Where to say that the connection switches protocols, when it asks to.
@@ -487,4 +479,21 @@ fn tunnel(request: &Request, target: Target, activity: &Rc<Activity>) -> Result<
     }
     activity.switch_to(Switch::Tunnel(target));
     Ok(Response::new(Body::empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that a function of four arguments makes.
+    fn future_size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_in_flight_is_small() {
+        // Each request copies it into place, so its size is time as well as memory.
+        let size = future_size(Outbound::serve);
+        assert!(size <= 2048, "{size} bytes");
+    }
 }

@@ -1,4 +1,6 @@
 //! The demo's table: redrawn in place on a terminal, printed now and then elsewhere.
+//!
+//! `demo` gives it figures every second; what they look like is `table`'s affair.
 
 use crate::api::Row;
 use crate::table;
@@ -55,7 +57,8 @@ impl Screen {
         let text = text(rows);
         out::print(&text)?;
         if self.terminal {
-            self.height = u16::try_from(text.lines().count()).unwrap_or(u16::MAX);
+            let width = crossterm::terminal::size().map_or(0, |(width, _)| usize::from(width));
+            self.height = height(&text, width);
         } else {
             out::print("\n")?;
         }
@@ -90,9 +93,29 @@ impl Screen {
     }
 }
 
+/// Lines a text takes on a terminal that wraps at `width`; 0 when that is not known.
+fn height(text: &str, width: usize) -> u16 {
+    let lines = text.lines().map(|line| match width {
+        0 => 1,
+        width => line.chars().count().div_ceil(width).max(1),
+    });
+    u16::try_from(lines.sum::<usize>()).unwrap_or(u16::MAX)
+}
+
 fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "no figures yet\n".to_string();
     }
     table::stat(rows, stat::columns(rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapped_lines_count_as_often_as_they_wrap() {
+        assert_eq!(height("12345\n\n1234567890\n", 5), 4);
+        assert_eq!(height("12345\n12\n", 0), 2);
+    }
 }

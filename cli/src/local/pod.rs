@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Between no longer being an endpoint and the sidecar's SIGTERM.
 const DRAIN_DELAY: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ const SIDECAR_START: Duration = Duration::from_secs(5);
 /// The part of the grace period a sidecar has before its application is told to end as well: one
 /// that keeps calling others would otherwise keep its sidecar busy for all of it.
 const SIDECAR_SHARE: u32 = 3;
+/// How long a sidecar may outlive its applications.
+const SIDECAR_ALONE: Duration = Duration::from_millis(500);
 /// When the whole mesh stops nobody waits for answers.
 pub(super) const FAST_GRACE: Duration = Duration::from_secs(3);
 
@@ -136,30 +138,27 @@ impl RunningPod {
         self.sidecar_orders.send_replace(Order::Terminate);
         let _ = timeout(grace / SIDECAR_SHARE, joined(&mut self.sidecar)).await;
         self.app_orders.send_replace(Order::Terminate);
-        let _ = tokio::time::timeout_at(deadline, async {
-            joined(&mut self.apps).await;
-            joined(&mut self.sidecar).await;
-        })
-        .await;
+        let _ = timeout_at(deadline, self.ended()).await;
     }
 
     /// Ends what still runs: politely for a moment, unless that was tried or is not wanted.
     async fn end(&mut self, stop: &mut watch::Receiver<Stop>) {
         if *stop.borrow() == Stop::Fast {
             self.order(Order::Terminate);
-            let ended = async {
-                joined(&mut self.apps).await;
-                joined(&mut self.sidecar).await;
-            };
             tokio::select! {
-                () = ended => {}
-                () = sleep(FAST_GRACE) => {}
+                _ = timeout(FAST_GRACE, self.ended()) => {}
                 _ = stop.wait_for(|stop| *stop == Stop::Kill) => {}
             }
         }
         self.order(Order::Kill);
         joined(&mut self.apps).await;
         joined(&mut self.sidecar).await;
+    }
+
+    /// Waits for the applications, and a moment longer for the sidecar they leave without work.
+    async fn ended(&mut self) {
+        joined(&mut self.apps).await;
+        let _ = timeout(SIDECAR_ALONE, joined(&mut self.sidecar)).await;
     }
 
     fn order(&self, order: Order) {

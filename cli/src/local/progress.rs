@@ -96,6 +96,12 @@ impl Progress {
                 .unwrap_or_default();
             lines.push(format!("controller ready at {ip}"));
         }
+        if !status.controller.ready && self.controller_ready {
+            lines.push(format!(
+                "controller {}; proxies go on",
+                status.controller.reason
+            ));
+        }
         self.controller_ready = status.controller.ready;
         let mut pods = BTreeMap::new();
         for pod in &status.pods {

@@ -5,6 +5,7 @@
 use super::env::{self, PodFields};
 use super::plan::{Container, ServicePort, Template, Workload, WorkloadKey};
 use super::readiness::{Check, Probe};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -186,78 +187,92 @@ impl Draft<'_> {
     }
 
     fn sidecar(&self, mapped: &[(&ServicePort, u16)]) -> ProcessSpec {
-        let PodId { namespace, name } = self.id;
-        let at = |port: u16| format!("{}:{port}", self.ip);
         let mut env = self.mesh.mark();
-        let mut set =
-            |name: &str, value: String| env.insert(format!("LINKERD2_PROXY_{name}"), value);
-        set("OUTBOUND_LISTEN_ADDR", at(OUTBOUND));
-        set("INBOUND_LISTEN_ADDR", at(INBOUND));
-        set("ADMIN_LISTEN_ADDR", at(ADMIN));
-        set("CONTROL_LISTEN_ADDR", at(CONTROL));
-        set(
-            "DESTINATION_SVC_ADDR",
-            format!("{}:8086", self.mesh.controller),
-        );
-        set("POLICY_SVC_ADDR", format!("{}:8090", self.mesh.controller));
-        let context = serde_json::json!({
-            "ns": namespace, "nodeName": super::NODE_NAME, "pod": name
-        });
-        set("DESTINATION_CONTEXT", context.to_string());
-        set(
-            "POLICY_WORKLOAD",
-            serde_json::json!({"ns": namespace, "pod": name}).to_string(),
-        );
-        let ports: Vec<_> = self
-            .container_ports()
-            .map(|port| port.to_string())
-            .collect();
-        set("INBOUND_PORTS", ports.join(","));
-        set("INBOUND_IPS", self.ip.to_string());
-        let level = self
-            .template
-            .annotations
-            .get("config.linkerd.io/proxy-log-level");
-        set(
-            "LOG",
-            level.map_or_else(|| "warn,linkerd=info".to_string(), Clone::clone),
-        );
-        set("LOG_FORMAT", "PLAIN".to_string());
-        set(
-            "SHUTDOWN_GRACE_PERIOD",
-            format!("{}s", self.template.grace.as_secs().max(1)),
-        );
-        let inbound = self.container_ports().zip(self.app_ports);
-        let inbound: Vec<_> = inbound
-            .map(|(port, local)| format!("{}=127.0.0.1:{local}", at(port)))
-            .collect();
+        let settings = self.proxy_settings();
+        env.extend(settings.map(|(name, value)| (format!("LINKERD2_PROXY_{name}"), value)));
         env.insert(
             "GOSSAMER_PROXY_INBOUND_PORTS".to_string(),
-            inbound.join(","),
+            self.inbound_map(),
         );
-        let outbound = mapped.iter().map(|(service, local)| {
-            let ServicePort {
-                service,
-                namespace,
-                port,
-                ..
-            } = service;
-            format!(
-                "{}={service}.{namespace}.svc.cluster.local:{port}",
-                at(*local)
-            )
-        });
-        let outbound = outbound.collect::<Vec<_>>().join(",");
-        env.insert("GOSSAMER_PROXY_OUTBOUND_PORTS".to_string(), outbound);
+        env.insert(
+            "GOSSAMER_PROXY_OUTBOUND_PORTS".to_string(),
+            self.outbound_map(mapped),
+        );
         ProcessSpec {
             name: "linkerd-proxy".to_string(),
-            log: format!("{name}.linkerd-proxy"),
+            log: format!("{}.linkerd-proxy", self.id.name),
             argv: vec![self.mesh.program.clone().into(), "proxy".into()],
             env,
             working_dir: None,
             probe: http_probe(ADMIN),
             probe_addr: SocketAddr::from((self.ip, ADMIN)),
         }
+    }
+
+    fn proxy_settings(&self) -> [(&'static str, String); 13] {
+        let PodId { namespace, name } = self.id;
+        let MeshInfo { controller, .. } = self.mesh;
+        let context = json!({"ns": namespace, "nodeName": super::NODE_NAME, "pod": name});
+        let workload = json!({"ns": namespace, "pod": name});
+        let ports: Vec<_> = self
+            .container_ports()
+            .map(|port| port.to_string())
+            .collect();
+        let level = self
+            .template
+            .annotations
+            .get("config.linkerd.io/proxy-log-level");
+        [
+            ("OUTBOUND_LISTEN_ADDR", self.at(OUTBOUND)),
+            ("INBOUND_LISTEN_ADDR", self.at(INBOUND)),
+            ("ADMIN_LISTEN_ADDR", self.at(ADMIN)),
+            ("CONTROL_LISTEN_ADDR", self.at(CONTROL)),
+            ("DESTINATION_SVC_ADDR", format!("{controller}:8086")),
+            ("POLICY_SVC_ADDR", format!("{controller}:8090")),
+            ("DESTINATION_CONTEXT", context.to_string()),
+            ("POLICY_WORKLOAD", workload.to_string()),
+            ("INBOUND_PORTS", ports.join(",")),
+            ("INBOUND_IPS", self.ip.to_string()),
+            (
+                "LOG",
+                level
+                    .cloned()
+                    .unwrap_or_else(|| "warn,linkerd=info".to_string()),
+            ),
+            ("LOG_FORMAT", "PLAIN".to_string()),
+            (
+                "SHUTDOWN_GRACE_PERIOD",
+                format!("{}s", self.template.grace.as_secs().max(1)),
+            ),
+        ]
+    }
+
+    /// `POD_IP:PORT=127.0.0.1:LOCAL` for each container port.
+    fn inbound_map(&self) -> String {
+        let ports = self.container_ports().zip(self.app_ports);
+        let pairs = ports.map(|(port, local)| format!("{}=127.0.0.1:{local}", self.at(port)));
+        pairs.collect::<Vec<_>>().join(",")
+    }
+
+    /// `POD_IP:LOCAL=SERVICE:PORT` for each service.
+    fn outbound_map(&self, mapped: &[(&ServicePort, u16)]) -> String {
+        let pairs = mapped.iter().map(|(target, local)| {
+            let ServicePort {
+                service,
+                namespace,
+                port,
+                ..
+            } = target;
+            format!(
+                "{}={service}.{namespace}.svc.cluster.local:{port}",
+                self.at(*local)
+            )
+        });
+        pairs.collect::<Vec<_>>().join(",")
+    }
+
+    fn at(&self, port: u16) -> String {
+        format!("{}:{port}", self.ip)
     }
 
     fn container(

@@ -143,7 +143,7 @@ impl Supervisor {
         let controller = tokio::spawn(controller);
         let result = tokio::select! {
             result = self.steps() => result,
-            () = server => unreachable!("the control socket is served for ever"),
+            never = server => match never {},
         };
         controller_orders.send_replace(Order::Terminate);
         if tokio::time::timeout(pod::FAST_GRACE, controller)

@@ -4,7 +4,8 @@ use super::endpoints::{EndpointSet, Existence};
 use linkerd2_proxy_api::destination::{
     AddrSet, NoEndpoints, Update, WeightedAddr, WeightedAddrSet, update,
 };
-use std::{net::SocketAddr, sync::Arc};
+use mesh_policy::endpoint::Endpoint;
+use std::net::SocketAddr;
 
 /// Keeps messages far below the 4 MiB that gRPC clients take.
 const MAX_ADDRS: usize = 1000;
@@ -37,11 +38,8 @@ pub(super) fn between(old: &EndpointSet, new: &EndpointSet) -> Vec<Update> {
     updates
 }
 
-fn add<'a>(
-    set: &EndpointSet,
-    endpoints: impl Iterator<Item = &'a Arc<WeightedAddr>>,
-) -> Vec<Update> {
-    let addrs: Vec<_> = endpoints.map(|endpoint| (**endpoint).clone()).collect();
+fn add<'a>(set: &EndpointSet, endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Update> {
+    let addrs: Vec<_> = endpoints.map(WeightedAddr::from).collect();
     let sets = addrs.chunks(MAX_ADDRS).map(|addrs| WeightedAddrSet {
         addrs: addrs.to_vec(),
         metric_labels: set.labels.clone(),
@@ -73,18 +71,14 @@ mod tests {
     fn set(existence: Existence, endpoints: &[(u16, u32)]) -> EndpointSet {
         let endpoints = endpoints.iter().map(|(port, weight)| {
             let addr = SocketAddr::from(([10, 0, 0, 1], *port));
-            let wire = WeightedAddr {
-                addr: Some(addr.into()),
+            let endpoint = Endpoint {
                 weight: *weight,
-                ..WeightedAddr::default()
+                ..Endpoint::bare(addr)
             };
-            (addr, Arc::new(wire))
+            (addr, endpoint)
         });
-        EndpointSet {
-            existence,
-            labels: [("service".to_owned(), "web".to_owned())].into(),
-            endpoints: endpoints.collect(),
-        }
+        let labels = [("service".to_owned(), "web".to_owned())].into();
+        EndpointSet::new(existence, labels, endpoints.collect())
     }
 
     /// `+port` per added, `-port` per removed address, `0` and `!` when there is none.

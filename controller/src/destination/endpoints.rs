@@ -3,19 +3,19 @@
 //! EndpointSlices say so when there are any for the Service, as in a cluster; without, the endpoints
 //! are the ready pods that its selector asks for, which is what would have written the slices.
 
-use super::pods;
+use super::{diff, pods};
 use crate::{
     cluster::{Cluster, Touched},
+    grpc::Frame,
     index::Question,
     names::ServiceName,
-    object::{Pod, Service, ServicePort, Slice, SliceEndpoint, TargetPort},
+    object::{Key, Pod, Service, ServicePort, Slice, SliceEndpoint, TargetPort},
 };
-use linkerd2_proxy_api::destination::WeightedAddr;
 use mesh_policy::endpoint::Endpoint;
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
 };
 
 /// The endpoints of a Service's port.
@@ -27,15 +27,18 @@ pub struct Endpoints {
     pub port: u16,
 }
 
-/// The answer, ready to be sent.
-#[derive(Debug, PartialEq)]
+/// The answer. What streams send of it is encoded once, whoever comes first.
+#[derive(Debug)]
 pub struct EndpointSet {
     /// Whether there is such a Service.
     pub existence: Existence,
     /// Labels of all of them.
     pub labels: HashMap<String, String>,
     /// By address.
-    pub endpoints: BTreeMap<SocketAddr, Arc<WeightedAddr>>,
+    pub endpoints: BTreeMap<SocketAddr, Endpoint>,
+    all: OnceLock<Arc<[Frame]>>,
+    /// The differences to the set that most streams come from: the one before.
+    since: OnceLock<(Weak<EndpointSet>, Arc<[Frame]>)>,
 }
 
 /// See [`EndpointSet::existence`].
@@ -48,6 +51,51 @@ pub enum Existence {
     /// It is a name for something outside.
     External,
 }
+
+// === impl EndpointSet ===
+
+impl EndpointSet {
+    /// A set that nobody has sent yet.
+    pub fn new(
+        existence: Existence,
+        labels: HashMap<String, String>,
+        endpoints: BTreeMap<SocketAddr, Endpoint>,
+    ) -> Self {
+        Self {
+            existence,
+            labels,
+            endpoints,
+            all: OnceLock::new(),
+            since: OnceLock::new(),
+        }
+    }
+
+    /// What a client that knows nothing has to be told; never nothing.
+    pub fn all(&self) -> Arc<[Frame]> {
+        let encode = || diff::all(self).iter().map(Frame::of).collect();
+        self.all.get_or_init(encode).clone()
+    }
+
+    /// What a client that knows `old` has to be told to know this.
+    pub fn since(&self, old: &Arc<Self>) -> Arc<[Frame]> {
+        let encode = || diff::between(old, self).iter().map(Frame::of).collect();
+        let (known, frames) = self.since.get_or_init(|| (Arc::downgrade(old), encode()));
+        if std::ptr::eq(known.as_ptr(), Arc::as_ptr(old)) {
+            return frames.clone();
+        }
+        encode()
+    }
+}
+
+impl PartialEq for EndpointSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.existence == other.existence
+            && self.labels == other.labels
+            && self.endpoints == other.endpoints
+    }
+}
+
+// === impl Endpoints ===
 
 impl Question for Endpoints {
     type Answer = EndpointSet;
@@ -62,20 +110,11 @@ impl Question for Endpoints {
         let usable = service.filter(|_| existence == Existence::Exists);
         let endpoints = usable.map(|service| self.endpoints(cluster, service));
         let endpoints = endpoints.into_iter().flatten();
-        EndpointSet {
-            existence,
-            labels: [
-                ("service".to_owned(), self.target.service.name.to_string()),
-                (
-                    "namespace".to_owned(),
-                    self.target.service.namespace.to_string(),
-                ),
-            ]
-            .into(),
-            endpoints: endpoints
-                .map(|endpoint| (endpoint.addr, Arc::new((&endpoint).into())))
-                .collect(),
-        }
+        let Key { namespace, name } = &self.target.service;
+        let labels = [("service", name), ("namespace", namespace)];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_string()));
+        let by_addr = endpoints.map(|endpoint| (endpoint.addr, endpoint));
+        EndpointSet::new(existence, labels.into(), by_addr.collect())
     }
 
     fn concerned(&self, cluster: &Cluster, touched: &Touched) -> bool {
@@ -172,7 +211,7 @@ fn pod_of<'a>(
     endpoint: &SliceEndpoint,
 ) -> Option<&'a Arc<Pod>> {
     let by_name = endpoint.pod.as_ref().and_then(|name| {
-        cluster.pod(&crate::object::Key {
+        cluster.pod(&Key {
             namespace: service.key.namespace.clone(),
             name: name.clone(),
         })

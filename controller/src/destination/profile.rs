@@ -5,6 +5,7 @@
 use super::pods;
 use crate::{
     cluster::{Cluster, Touched},
+    grpc::Encoded,
     index::Question,
     names::ServiceName,
     object::{Pod, Service},
@@ -35,7 +36,7 @@ pub enum Profile {
 #[derive(Debug, PartialEq)]
 pub enum ProfileAnswer {
     /// There is always a profile, if an empty one.
-    Profile(Box<DestinationProfile>),
+    Profile(Box<Encoded<DestinationProfile>>),
     /// Two Services claim the address.
     Ambiguous(String),
 }
@@ -45,7 +46,7 @@ impl Question for Profile {
 
     fn answer(&self, cluster: &Cluster) -> ProfileAnswer {
         match self {
-            Self::Name(name, port) => ProfileAnswer::Profile(of_name(cluster, name, *port).into()),
+            Self::Name(name, port) => answer(of_name(cluster, name, *port)),
             Self::Address(addr) => of_address(cluster, *addr),
         }
     }
@@ -96,6 +97,10 @@ pub fn service_meta(service: &Service, port: u16) -> Arc<Meta> {
     })
 }
 
+fn answer(profile: DestinationProfile) -> ProfileAnswer {
+    ProfileAnswer::Profile(Box::new(Encoded::new(profile)))
+}
+
 fn of_name(cluster: &Cluster, name: &ServiceName, port: u16) -> DestinationProfile {
     let Some(service) = cluster.service(&name.service) else {
         return empty();
@@ -119,13 +124,13 @@ fn of_address(cluster: &Cluster, addr: SocketAddr) -> ProfileAnswer {
             let (a, b) = (&service.key, &other.key);
             return ProfileAnswer::Ambiguous(format!("{ip} is claimed by services {a} and {b}"));
         }
-        return ProfileAnswer::Profile(of_service(cluster, service, addr.port()).into());
+        return answer(of_service(cluster, service, addr.port()));
     }
     let endpoint = match cluster.pod_at(ip) {
         Some(pod) => pods::endpoint(cluster, pod, addr, None),
         None => pods::stranger(cluster, addr),
     };
-    ProfileAnswer::Profile(of_endpoint(&endpoint).into())
+    answer(of_endpoint(&endpoint))
 }
 
 fn of_service(cluster: &Cluster, service: &Service, port: u16) -> DestinationProfile {

@@ -2,10 +2,10 @@
 
 use crate::{
     cluster::{Cluster, Touched},
+    grpc::Encoded,
     index::Question,
     object::Key,
 };
-use linkerd2_proxy_api::inbound::Server;
 use mesh_policy::inbound::ServerPolicy;
 
 /// The policy of a pod's port.
@@ -19,16 +19,16 @@ pub struct Inbound {
 
 impl Question for Inbound {
     /// `None`: there is no such pod.
-    type Answer = Option<Server>;
+    type Answer = Option<Encoded<ServerPolicy>>;
 
-    fn answer(&self, cluster: &Cluster) -> Option<Server> {
+    fn answer(&self, cluster: &Cluster) -> Self::Answer {
         let pod = cluster.pod(&self.pod)?;
         let policy = ServerPolicy::default_named(
             cluster.default_policy(pod),
             &cluster.settings.cluster_networks,
             cluster.pod_port_opaque(pod, self.port),
         );
-        Some((&policy).into())
+        Some(Encoded::new(policy))
     }
 
     fn concerned(&self, _: &Cluster, touched: &Touched) -> bool {

@@ -9,11 +9,11 @@ use crate::{
         pods,
         profile::{address_concerned, service_meta},
     },
+    grpc::Encoded,
     index::Question,
     names::ServiceName,
     object::Service,
 };
-use linkerd2_proxy_api::outbound as wire;
 use mesh_policy::outbound::{Declared, OutboundPolicy};
 use std::{fmt, net::SocketAddr};
 
@@ -53,10 +53,10 @@ impl Outbound {
 
 impl Question for Outbound {
     /// `None`: it is nothing that is known.
-    type Answer = Option<wire::OutboundPolicy>;
+    type Answer = Option<Encoded<OutboundPolicy>>;
 
     fn answer(&self, cluster: &Cluster) -> Self::Answer {
-        self.policy(cluster).map(|policy| (&policy).into())
+        self.policy(cluster).map(Encoded::new)
     }
 
     fn concerned(&self, cluster: &Cluster, touched: &Touched) -> bool {

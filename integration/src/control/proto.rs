@@ -88,6 +88,12 @@ impl Policy {
         self
     }
 
+    /// By the first bytes, within `timeout`.
+    pub fn detect(mut self, timeout: Duration) -> Self {
+        self.protocol = Protocol::Detect(timeout);
+        self
+    }
+
     /// With failure accrual.
     pub fn accrual(mut self, failures: u32, pause: Duration) -> Self {
         self.accrual = Some((failures, pause));
@@ -208,8 +214,13 @@ impl Policy {
 
 /// Any client, read by its first bytes: Linkerd's `all-unauthenticated`.
 pub fn open_port() -> Server {
+    detected_port(Duration::from_secs(10))
+}
+
+/// [`open_port`] with another deadline for the first bytes.
+pub fn detected_port(timeout: Duration) -> Server {
     let detect = inbound::proxy_protocol::Detect {
-        timeout: duration(Duration::from_secs(10)),
+        timeout: duration(timeout),
         http_routes: Vec::new(),
         http_local_rate_limit: None,
     };

@@ -10,7 +10,6 @@
 //! | `/trailers` | a body with trailers |
 //! | `/hang` | none |
 //! | `/early` | 200 without reading the request's body |
-//! | `/broken` | less body than was announced |
 //! | `/upgrade` | 101, then an echo |
 //! | gRPC, any path | the message back, then `grpc-status` in trailers |
 //! | else | 200 and `ok` |
@@ -28,10 +27,10 @@ const CHUNK: usize = 16 << 10;
 
 pub(super) async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
     shared.requests.fetch_add(1, Ordering::SeqCst);
+    let mut hanging = shared.hanging.subscribe();
+    // The sender lives as long as the server does.
+    let _ = hanging.wait_for(|is_hanging| !is_hanging).await;
     let behaviour = *shared.behaviour.lock();
-    if behaviour.is_hanging {
-        std::future::pending::<()>().await;
-    }
     while behaviour.at_once.is_some_and(|n| shared.busy.load(Ordering::SeqCst) >= n) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -69,7 +68,6 @@ async fn by_path(request: Request<Incoming>) -> Response<Body> {
         "trailers" => trailers(),
         "hang" => std::future::pending().await,
         "early" => text("early".to_owned()),
-        "broken" => broken(),
         "upgrade" => upgrade(request),
         _ => {
             // A request whose body is left unread would close the connection.
@@ -133,16 +131,6 @@ fn trailers() -> Response<Body> {
     let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
     let mut response = Response::new(body);
     response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-checksum"));
-    response
-}
-
-fn broken() -> Response<Body> {
-    let frames = [
-        Ok(Frame::data(Bytes::from_static(b"half"))),
-        Err("broken off by the test".into()),
-    ];
-    let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_LENGTH, 100.into());
     response
 }
 

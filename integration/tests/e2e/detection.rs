@@ -1,14 +1,14 @@
 //! Telling protocols apart by their first bytes.
 
-use crate::rig::{Both, SOON};
+use crate::rig::{APP_PORT, Both, SOON, WEB};
 use integration::{
-    client, eventually,
+    client,
+    control::proto::{self, Policy},
+    eventually,
     server::Server,
     tcp::{self, Raw},
 };
 use std::{net::SocketAddr, time::Duration};
-
-const DETECT: &str = "LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT";
 
 /// A ClientHello for `example.com`, as small as one can be.
 fn client_hello() -> Vec<u8> {
@@ -68,7 +68,13 @@ async fn other_bytes_pass_without_waiting() {
     let both = Both::start(server.addr());
     for (_, addr) in both.paths() {
         // Not even a longer line could make these HTTP or TLS.
-        for bytes in [&b"\x00"[..], b"*1\r\n$4\r\nPING\r\n", b"hello world\n", b"\xff\xfe\xfd"] {
+        for bytes in [
+            &b"\x00"[..],
+            b"*1\r\n$4\r\nPING\r\n",
+            b"hello world\n",
+            b"three words without end",
+            b"\xff\xfe\xfd",
+        ] {
             let mut raw = Raw::connect(addr).await;
             raw.send(bytes).await;
             eventually::within("the echo", Duration::from_secs(3), raw.expect(bytes)).await;
@@ -97,14 +103,27 @@ async fn tls_passes_through_untouched() {
 async fn undecided_bytes_pass_at_the_deadline() {
     let server = tcp::Server::echo().await;
     let both = Both::with(server.addr(), |builder| {
-        builder.env(DETECT, "500ms").env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms")
+        builder
+            .env("LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT", "500ms")
+            .env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms")
     });
-    // Policy says ten seconds inbound, the environment says less outbound.
-    let mut raw = Raw::connect(both.paths()[0].1).await;
-    raw.send("GE").await;
-    eventually::within("the echo", SOON, raw.expect("GE")).await;
-    raw.send("T is no request\n").await;
-    raw.expect("T is no request\n").await;
+    // Policy has a deadline, too.
+    let soon = Duration::from_millis(500);
+    both.control.policy(WEB, &Policy::new(WEB).detect(soon));
+    both.control.inbound(APP_PORT, proto::detected_port(soon));
+    for (path, addr) in both.paths() {
+        eventually::holds(&format!("{path}: the policy is in force"), SOON, || async {
+            let mut raw = Raw::connect(addr).await;
+            raw.send("GE").await;
+            tokio::time::timeout(soon * 2, raw.take(2)).await.is_ok_and(|echo| echo == b"GE")
+        })
+        .await;
+        let mut raw = Raw::connect(addr).await;
+        raw.send("GE").await;
+        raw.expect("GE").await;
+        raw.send("T is no request\n").await;
+        raw.expect("T is no request\n").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

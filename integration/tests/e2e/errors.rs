@@ -65,7 +65,8 @@ async fn a_service_that_no_endpoint_serves_fails_fast() {
     control.endpoints(WEB, &[tcp::refusing()]);
     let proxy = proxy::with(&control).outbound(WEB_PORT, WEB).start();
     let answer = client::get(proxy.port(WEB_PORT), &web("/")).await;
-    assert_eq!(answer.status, 504);
+    // The refusal itself, or the end of the queue's patience.
+    assert!(matches!(answer.status.as_u16(), 502 | 504), "{answer:?}");
     assert!(!answer.header("l5d-proxy-error").is_empty());
     // From now on nobody waits: each fails in far less than the queue's time.
     let load = integration::load::Load::http1(proxy.port(WEB_PORT), &web("/")).rate(200);
@@ -118,16 +119,13 @@ async fn requests_past_the_concurrency_limit_are_shed_at_once() {
         builder.env("LINKERD2_PROXY_OUTBOUND_MAX_IN_FLIGHT", "2")
     })
     .await;
-    let (addr, uri) = (outbound.addr(), web("/hang"));
-    let held: Vec<_> = (0..2)
-        .map(|_| {
-            let uri = uri.clone();
-            tokio::spawn(async move {
-                let mut client = Client::http1(addr).await;
-                client.try_send(client::request(&uri)).await
-            })
-        })
-        .collect();
+    let addr = outbound.addr();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut raw = tcp::Raw::connect(addr).await;
+        raw.send("GET /hang HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+        held.push(raw);
+    }
     eventually::holds("two are in flight", SOON, || async {
         outbound.replicas[0].requests() == 2
     })
@@ -135,7 +133,7 @@ async fn requests_past_the_concurrency_limit_are_shed_at_once() {
     let answer = client::get(addr, &web("/")).await;
     assert_eq!(answer.status, 503);
     assert!(!answer.header("l5d-proxy-error").is_empty());
-    held.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(held);
     eventually::holds("room is made when clients go", SOON, || async {
         client::get(addr, &web("/")).await.status == 200
     })

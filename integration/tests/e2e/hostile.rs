@@ -14,9 +14,10 @@ const FLAT_KIB: u64 = 8 << 10;
 async fn refused(what: &str, addr: SocketAddr, request: &str, status: u16) {
     let mut raw = Raw::connect(addr).await;
     let _ = raw.try_send(request).await;
-    let answer = eventually::within(what, SOON, raw.answer()).await;
-    assert_eq!(answer.status, status, "{what}");
-    eventually::within("the end", SOON, raw.rest()).await;
+    let answer = eventually::within(what, SOON, raw.rest()).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer:?}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{what}: {answer:?}");
 }
 
 /// Nothing came through, and the proxy is as well as before.
@@ -86,9 +87,11 @@ async fn a_bad_chunk_ends_the_request_and_the_connection() {
                 .await;
             let rest = eventually::within("the end", SOON, raw.rest()).await;
             let text = String::from_utf8_lossy(&rest).into_owned();
+            // The endpoint may have begun to answer by then; that answer breaks off.
+            let is_whole = text.ends_with("\r\n0\r\n\r\n");
+            let is_right = text.starts_with("HTTP/1.1 400 ") || text.contains(" 200 ") && !is_whole;
             let answers = text.matches("HTTP/1.1 ").count();
-            assert!(answers <= 1, "{path}: {chunk:?}: {text}");
-            assert!(!text.ends_with("0\r\n\r\n"), "{path}: {chunk:?} passed as whole: {text}");
+            assert!(is_right && answers == 1, "{path}: {chunk:?}: {text}");
         }
         assert_eq!(client::get(addr, &web("/")).await.status, 200, "{path}");
     }
@@ -136,7 +139,9 @@ async fn slow_headers_disturb_nobody_and_are_cut_off() {
             raw.send(format!("GET / HTTP/1.1\r\n{HOST}x-slow: ")).await;
             slow.push(raw);
         }
-        unharmed(addr, &both.proxy, before).await;
+        let grown = both.proxy.rss_kib().saturating_sub(before);
+        assert!(grown < 200 * 64, "{path}: {grown} KiB for 200 unfinished heads");
+        assert_eq!(client::get(addr, &web("/")).await.status, 200, "{path}");
         // One more byte now and then does not keep them.
         let cut = eventually::within("cut off", Duration::from_secs(40), async {
             let first = &mut slow[0];
@@ -278,6 +283,10 @@ async fn thousands_of_unknown_names_leave_nothing_behind() {
             client = client::Client::http1(outbound.proxy.outbound()).await;
         }
     }
+    eventually::holds("they are forgotten", SOON * 4, || async {
+        outbound.proxy.rss_kib() < before + FLAT_KIB
+    })
+    .await;
     unharmed(outbound.addr(), &outbound.proxy, before).await;
     let series = outbound.proxy.metrics().text().lines().count();
     assert!(series < 5_000, "{series} lines of metrics");

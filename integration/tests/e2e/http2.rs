@@ -131,11 +131,13 @@ async fn an_endpoints_reset_reaches_the_client_with_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clients_reset_reaches_the_endpoint() {
     let (cancelled, mut was_cancelled) = tokio::sync::mpsc::unbounded_channel();
+    let (arrived, mut has_arrived) = tokio::sync::mpsc::unbounded_channel();
     let server = tcp::Server::start(move |stream| {
-        let cancelled = cancelled.clone();
+        let (arrived, cancelled) = (arrived.clone(), cancelled.clone());
         async move {
             let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
             while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let _ = arrived.send(());
                 let cancelled = cancelled.clone();
                 tokio::spawn(async move {
                     let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
@@ -151,15 +153,13 @@ async fn a_clients_reset_reaches_the_endpoint() {
         let mut send = h2_client(addr).await.ready().await.expect("open");
         let (response, mut stream) =
             send.send_request(request("/").map(|_| ()), true).expect("it can be sent");
-        eventually::holds("the request is at the endpoint", SOON, || async {
-            server.accepted() > 0
-        })
-        .await;
+        eventually::within("the request at the endpoint", SOON, has_arrived.recv()).await;
         stream.send_reset(Reason::CANCEL);
         drop(response);
         let reset = eventually::within("the reset", SOON, was_cancelled.recv()).await;
         assert_eq!(reset, Some(Some(Reason::CANCEL)), "{path}");
     }
+    drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

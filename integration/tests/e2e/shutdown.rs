@@ -70,8 +70,8 @@ async fn clients_are_told_to_go_elsewhere() {
     let both = Both::start(server.addr());
     let inbound = both.paths()[1].1;
     let mut http1 = Client::http1(inbound).await;
-    let mut http2 = Client::http2(inbound).await;
-    assert_eq!(http1.send(client::request("/")).await.status, 200);
+    let http2 = Client::http2(inbound).await;
+    assert_eq!(http1.send(client::request(&web("/"))).await.status, 200);
     let mut shared = http2.share().expect("HTTP/2");
     let slow = tokio::spawn(async move {
         let mut request = client::request(&web("/delay/1000"));
@@ -79,13 +79,16 @@ async fn clients_are_told_to_go_elsewhere() {
         shared.try_send(request).await
     });
     let in_flight = tokio::spawn(async move {
-        let answer = http1.try_send(client::request("/delay/1000")).await;
+        let answer = http1.try_send(client::request(&web("/delay/1000"))).await;
         (answer, http1)
     });
     eventually::holds("both are on their way", SOON, || async { server.requests() == 3 }).await;
     both.proxy.terminate();
-    eventually::holds("GOAWAY", SOON, || async { http2.ready().await.is_err() || http2.is_closed() })
-        .await;
+    eventually::holds("GOAWAY", SOON, || {
+        let mut handle = http2.share().expect("HTTP/2");
+        async move { handle.ready().await.is_err() }
+    })
+    .await;
     let answer = slow.await.expect("no panic").expect("the stream is finished");
     assert_eq!(answer.status, 200);
     let (answer, http1) = in_flight.await.expect("no panic");

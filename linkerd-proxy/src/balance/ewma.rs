@@ -131,8 +131,8 @@ impl PeakEwma {
         }
     }
 
-    fn end(&self, rtt: Duration, failed: bool, is_trial: bool) {
-        let now = Instant::now();
+    fn end(&self, started: Instant, failed: bool, is_trial: bool, now: Instant) {
+        let rtt = now.saturating_duration_since(started);
         let mut s = self.state.get();
         s.pending = s.pending.saturating_sub(1);
         s.moved = now;
@@ -141,8 +141,8 @@ impl PeakEwma {
     }
 
     /// The answer came, but what it belongs to stays in flight.
-    fn hold(&self, rtt: Duration, is_trial: bool) {
-        self.end(rtt, false, is_trial);
+    fn hold(&self, started: Instant, is_trial: bool) {
+        self.end(started, false, is_trial, Instant::now());
         let mut s = self.state.get();
         s.pending += 1;
         s.held += 1;
@@ -206,14 +206,14 @@ impl InFlight {
     /// A connection was made: its latency is known, and it stays in flight until this is dropped.
     pub fn hold(&mut self) {
         if !std::mem::replace(&mut self.is_held, true) {
-            self.load.hold(self.start.elapsed(), self.is_trial);
+            self.load.hold(self.start, self.is_trial);
         }
     }
 
-    /// The answer came, good or bad.
-    pub fn answered(mut self, failed: bool) {
+    /// The answer came at `now`, good or bad.
+    pub fn answered(mut self, failed: bool, now: Instant) {
         self.is_over = true;
-        self.load.end(self.start.elapsed(), failed, self.is_trial);
+        self.load.end(self.start, failed, self.is_trial, now);
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
     async fn answer(load: &Rc<PeakEwma>, after: Duration, failed: bool) {
         let request = load.start(false, Instant::now());
         advance(after).await;
-        request.answered(failed);
+        request.answered(failed, Instant::now());
     }
 
     #[tokio::test(start_paused = true)]
@@ -312,7 +312,7 @@ mod tests {
         assert!(load.is_due(Instant::now()));
         let trial = load.start(true, Instant::now());
         advance(ms(2)).await;
-        trial.answered(false);
+        trial.answered(false, Instant::now());
         assert!(cost(&load) < 0.003);
     }
 
@@ -320,14 +320,16 @@ mod tests {
     async fn trials_that_win_nothing_back_become_rarer() {
         let load = endpoint();
         let mut pauses = Vec::new();
-        load.start(false, Instant::now()).answered(false);
+        load.start(false, Instant::now())
+            .answered(false, Instant::now());
         for _ in 0..5 {
             let since = Instant::now();
             while !load.is_due(Instant::now()) {
                 advance(ms(500)).await;
             }
             pauses.push(since.elapsed().as_secs());
-            load.start(true, Instant::now()).answered(true);
+            load.start(true, Instant::now())
+                .answered(true, Instant::now());
         }
         assert_eq!(pauses, [2, 4, 8, 8, 8]);
     }

@@ -57,7 +57,7 @@ impl Fixture {
             let port = lease.endpoint.port();
             let (ms, failed) = serve(port);
             sleep(Duration::from_millis(ms)).await;
-            lease.ended(failed);
+            lease.ended(failed, Instant::now());
             *counts.entry(port).or_default() += 1;
         }
         counts

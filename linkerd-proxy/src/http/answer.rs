@@ -18,14 +18,14 @@ use tokio::time::Instant;
 /// Learns what became of a request, besides the endpoint's own counters.
 pub trait Observer: 'static {
     /// The first bytes of the answer are there; `failed` by what its head says.
-    fn first(&mut self, failed: bool);
+    fn first(&mut self, failed: bool, now: Instant);
     /// The answer is over. Called once.
-    fn over(&mut self, status: StatusCode, class: Class);
+    fn over(&mut self, status: StatusCode, class: Class, now: Instant);
 }
 
 impl Observer for () {
-    fn first(&mut self, _: bool) {}
-    fn over(&mut self, _: StatusCode, _: Class) {}
+    fn first(&mut self, _: bool, _: Instant) {}
+    fn over(&mut self, _: StatusCode, _: Class, _: Instant) {}
 }
 
 /// What is known of a request when its answer comes.
@@ -85,10 +85,19 @@ struct Passing<O: Observer> {
 }
 
 impl<O: Observer> Passing<O> {
-    fn settle(&mut self, class: Class) {
+    fn settle(&mut self, class: Class, now: Instant) {
         self.is_over = true;
         self.metrics.response(Some(self.status), class);
-        self.observer.over(self.status, class);
+        self.observer.over(self.status, class, now);
+    }
+
+    fn first_at(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_first) {
+            let elapsed = now.saturating_duration_since(self.received);
+            self.metrics.latency(Some(self.status), elapsed);
+            let failed = self.class(None).is_failure();
+            self.observer.first(failed, now);
+        }
     }
 
     fn class(&self, trailers: Option<&HeaderMap>) -> Class {
@@ -101,27 +110,26 @@ impl<O: Observer> Passing<O> {
 
 impl<O: Observer> Watch for Passing<O> {
     fn first(&mut self) {
-        if std::mem::take(&mut self.is_first) {
-            self.metrics
-                .latency(Some(self.status), self.received.elapsed());
-            let failed = self.class(None).is_failure();
-            self.observer.first(failed);
+        if self.is_first {
+            self.first_at(Instant::now());
         }
     }
 
     fn end(&mut self, trailers: Option<&HeaderMap>) {
-        self.first();
-        self.settle(self.class(trailers));
+        let now = Instant::now();
+        self.first_at(now);
+        self.settle(self.class(trailers), now);
         if let Some(connection) = self.connection.take() {
             connection.release();
         }
     }
 
     fn broken(&mut self, _: &hyper::Error) {
-        self.settle(Class::Failure {
+        let class = Class::Failure {
             grpc: self.grpc,
             error: "i/o",
-        });
+        };
+        self.settle(class, Instant::now());
     }
 }
 
@@ -129,7 +137,7 @@ impl<O: Observer> Drop for Passing<O> {
     fn drop(&mut self) {
         // The client went before the end; the head is all that was said.
         if !self.is_over {
-            self.settle(self.class(None));
+            self.settle(self.class(None), Instant::now());
         }
     }
 }

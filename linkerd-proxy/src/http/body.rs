@@ -3,12 +3,12 @@
 //! Nothing is boxed or copied. The watcher learns of the first byte and of the end, which is where
 //! latency, classification and the endpoint's load are settled.
 
+use super::server::InFlight;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    any::Any,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -18,7 +18,7 @@ pub trait Watch {
     /// The first frame is there.
     fn first(&mut self);
     /// The body is complete, with these trailers if there were any. Called at most once; without
-    /// `first` before it when there was no frame.
+    /// `first` before it when the first frame is also the last, or there is none.
     fn end(&mut self, trailers: Option<&HeaderMap>);
     /// The body broke. Called at most once, and never after `end`.
     fn broken(&mut self, error: &hyper::Error);
@@ -27,7 +27,7 @@ pub trait Watch {
 /// The body of an answer, and what has to be held until it has passed.
 pub struct Body {
     kind: Kind,
-    _held: Option<Box<dyn Any>>,
+    _in_flight: Option<InFlight>,
 }
 
 enum Kind {
@@ -42,7 +42,7 @@ impl Body {
     pub fn empty() -> Self {
         Self {
             kind: Kind::Own(None),
-            _held: None,
+            _in_flight: None,
         }
     }
 
@@ -51,7 +51,7 @@ impl Body {
         let bytes = bytes.into();
         Self {
             kind: Kind::Own((!bytes.is_empty()).then_some(bytes)),
-            _held: None,
+            _in_flight: None,
         }
     }
 
@@ -65,13 +65,13 @@ impl Body {
         };
         Self {
             kind: Kind::Watched(body, watch),
-            _held: None,
+            _in_flight: None,
         }
     }
 
-    /// Holds `guard` until the body is dropped.
-    pub fn holding(mut self, guard: impl Any) -> Self {
-        self._held = Some(Box::new(guard));
+    /// Keeps the request in flight until the body is dropped.
+    pub fn in_flight(mut self, guard: InFlight) -> Self {
+        self._in_flight = Some(guard);
         self
     }
 }
@@ -122,11 +122,11 @@ fn tell(
     match frame {
         None => watch.end(None),
         Some(Err(error)) => watch.broken(error),
-        Some(Ok(frame)) => {
+        Some(Ok(frame)) if !frame.is_trailers() && !is_end_stream => {
             watch.first();
-            if !frame.is_trailers() && !is_end_stream {
-                return false;
-            }
+            return false;
+        }
+        Some(Ok(frame)) => {
             watch.end(frame.trailers_ref());
         }
     }

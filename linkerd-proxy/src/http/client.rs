@@ -1,8 +1,9 @@
 //! Requests to one address: HTTP/1 over a pool of connections, HTTP/2 over as many connections as
 //! its stream limit makes necessary.
 //!
-//! A request that could not be sent comes back with the error, so that the caller can try another
-//! endpoint; whether the endpoint failed is for the caller to say. Belongs to one worker.
+//! The request is taken out of its place only when it is sent: what is still there after an error
+//! can go to another endpoint. Whether the endpoint failed is for the caller to say. Belongs to one
+//! worker.
 
 mod http1;
 mod http2;
@@ -45,14 +46,6 @@ pub struct Sent {
     pub connection: InUse,
 }
 
-/// A request that was not answered.
-pub struct Failed {
-    /// Why.
-    pub error: Error,
-    /// The request, if no byte of it was sent.
-    pub unsent: Option<Request>,
-}
-
 /// A connection or stream that an answer occupies.
 pub enum InUse {
     /// To be reused once the body has ended.
@@ -93,10 +86,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Failed`], with the request if it may be sent elsewhere.
-    pub async fn send(&self, request: Request) -> Result<Sent, Failed> {
-        match request.version() {
-            Version::HTTP_2 => self.http2.send(&self.dialer, request).await,
+    /// Why there is no answer; if the request is still in its place, no byte of it was sent.
+    pub async fn send(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
+        match request.as_ref().map(Request::version) {
+            Some(Version::HTTP_2) => self.http2.send(&self.dialer, request).await,
             _ => self.http1.send(&self.dialer, request).await,
         }
     }

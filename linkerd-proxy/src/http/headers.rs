@@ -19,6 +19,9 @@ pub const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-
 ///
 /// `Transfer-Encoding` stays: hyper frames by it and writes it anew.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    if !headers.keys().any(may_end_here) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         strip_named_by_connection(headers, keep_upgrade);
     }
@@ -32,6 +35,19 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
         headers.remove(TE);
     } else if headers.contains_key(TE) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Whether a header is one that this module may remove. Most messages have none, and one look at
+/// each name is cheaper than a look-up of each that is not there.
+fn may_end_here(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        2 => name == "te",
+        7 => name == "upgrade",
+        10 => name == "connection" || name == "keep-alive",
+        16 => name == "proxy-connection",
+        _ => name.starts_with("l5d-"),
     }
 }
 
@@ -58,12 +74,18 @@ fn strip_named_by_connection(headers: &mut HeaderMap, keep_upgrade: bool) {
 
 /// Removes what only a proxy of ours may say about a request.
 pub fn strip_untrusted(headers: &mut HeaderMap) {
+    if !headers.keys().any(may_end_here) {
+        return;
+    }
     headers.remove(L5D_CLIENT_ID);
     headers.remove(L5D_ORIG_PROTO);
 }
 
 /// Removes what an endpoint's proxy told this one.
 pub fn strip_proxy_error(headers: &mut HeaderMap) {
+    if !headers.keys().any(may_end_here) {
+        return;
+    }
     headers.remove(L5D_PROXY_ERROR);
     headers.remove(L5D_PROXY_CONNECTION);
 }

@@ -70,10 +70,11 @@ fn check_host(request: &Request) -> Result<(), Error> {
     }
 }
 
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), by its characters; empty when the target has no
+/// authority. Names with user information, paths or white space are not hosts.
 fn is_valid_host(host: &HeaderValue) -> bool {
-    let text = host.to_str().unwrap_or("\0");
-    // May be empty when the target has no authority.
-    text.is_empty() || text.parse::<Authority>().is_ok()
+    let is_host_byte = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
+    host.as_bytes().iter().all(is_host_byte)
 }
 
 /// `http://host/path` becomes `/path` with `Host: host`, which wins over the one that was there.
@@ -97,4 +98,27 @@ fn without_userinfo(authority: &str) -> &str {
     authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_from_what_is_none() {
+        for (host, want) in [
+            ("example.org:80", true),
+            ("[::1]:80", true),
+            ("", true),
+            ("a b", false),
+            ("user@host", false),
+            ("host/path", false),
+        ] {
+            assert_eq!(
+                is_valid_host(&HeaderValue::from_static(host)),
+                want,
+                "{host:?}"
+            );
+        }
+    }
 }

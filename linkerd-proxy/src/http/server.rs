@@ -30,7 +30,7 @@ const HEAD_TICKS: u32 = 10;
 pub trait Handler: Clone + 'static {
     /// Answers one request.
     fn handle(
-        &self,
+        self,
         request: Request,
         activity: Rc<Activity>,
     ) -> impl Future<Output = Result<Response, BoxError>> + 'static;
@@ -82,15 +82,18 @@ impl Drop for InFlight {
 }
 
 /// Calls the handler, and holds the request in flight until the body of its answer has passed.
-async fn handle<H: Handler>(
-    handler: H,
+fn handle<H: Handler>(
+    handler: &H,
     request: Request,
-    activity: Rc<Activity>,
-) -> Result<Response, BoxError> {
+    activity: &Rc<Activity>,
+) -> impl Future<Output = Result<Response, BoxError>> + use<H> {
     let in_flight = activity.enter();
     activity
         .is_connect
         .set(request.method() == http::Method::CONNECT);
-    let response = handler.handle(request, activity).await?;
-    Ok(response.map(|body| body.holding(in_flight)))
+    let answer = handler.clone().handle(request, activity.clone());
+    async move {
+        let response = answer.await?;
+        Ok(response.map(|body| body.in_flight(in_flight)))
+    }
 }

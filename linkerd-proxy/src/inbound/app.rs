@@ -6,7 +6,7 @@ use crate::{
     error::{ConnectError, Error},
     http::{
         Request, Response, answer,
-        client::{Client, Config, Failed},
+        client::{Client, Config},
         server::Activity,
     },
     io::Conn,
@@ -74,7 +74,7 @@ impl App {
         &self,
         permit: &Permit,
         port: &Port,
-        request: Request,
+        request: &mut Option<Request>,
         received: Instant,
         room: Room,
         upgrade: Option<&Rc<Activity>>,
@@ -92,7 +92,7 @@ impl App {
                 };
                 Ok(answer::respond(sent, context))
             }
-            Err(Failed { error, .. }) => {
+            Err(error) => {
                 metrics.failed(received.elapsed(), error.name());
                 Err(error)
             }

@@ -101,11 +101,12 @@ impl Destinations {
         if let Some(known) = entry.destination.get() {
             return Ok(known.clone());
         }
-        let made = entry
-            .destination
-            .get_or_try_init(|| discover(&self.shared, target))
-            .await;
-        made.cloned()
+        // Boxed: it is seldom needed and would make every request in flight larger.
+        let made = Box::pin(async {
+            let make = || discover(&self.shared, target);
+            entry.destination.get_or_try_init(make).await.cloned()
+        });
+        made.await
     }
 
     fn insert(&self, target: &Target) -> Rc<Entry> {

@@ -6,9 +6,10 @@ use crate::{
     config::{Connect, Outbound},
     error::{ConnectError, Error},
     http::{
+        Request,
         answer::Observer,
         classify::Class,
-        client::{self, Client, Failed, Sent},
+        client::{self, Client, Sent},
     },
     io::Conn,
     metrics::{
@@ -134,12 +135,13 @@ impl NewEndpoint for NewOpaque {
 
 impl HttpEndpoint {
     /// Sends a request. When no connection can be made, the endpoint's gate is shut.
-    pub async fn send(&self, request: crate::http::Request) -> Result<Sent, Failed> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`].
+    pub async fn send(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
         let sent = self.client.send(request).await;
-        if let Err(Failed {
-            error: Error::Connect(_),
-            ..
-        }) = &sent
+        if let Err(Error::Connect(_)) = &sent
             && let Some(gate) = self.gate.upgrade()
         {
             gate.refused(self.connect.backoff, self.client.redial());
@@ -208,13 +210,14 @@ impl Outcome {
 }
 
 impl Observer for Outcome {
-    fn first(&mut self, failed: bool) {
-        self.lease.answered(failed);
+    fn first(&mut self, failed: bool, now: Instant) {
+        self.lease.answered(failed, now);
     }
 
-    fn over(&mut self, status: StatusCode, class: Class) {
+    fn over(&mut self, status: StatusCode, class: Class, now: Instant) {
+        let since = |then| now.saturating_duration_since(then);
         self.routes
-            .answered(status, class, self.received, self.sent);
-        self.lease.ended(class.is_failure());
+            .answered(status, class, since(self.received), since(self.sent));
+        self.lease.ended(class.is_failure(), now);
     }
 }

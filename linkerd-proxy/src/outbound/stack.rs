@@ -22,7 +22,7 @@ use mesh_policy::{
 };
 use rand::RngExt;
 use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 /// How traffic to a target is carried now.
 pub struct Stack {
@@ -364,16 +364,16 @@ impl RouteMetrics {
         self.backend.request();
     }
 
-    /// An answer has passed.
-    pub fn answered(&self, status: StatusCode, class: Class, received: Instant, sent: Instant) {
+    /// An answer has passed: so long after the request was received, and after it was sent.
+    pub fn answered(&self, status: StatusCode, class: Class, received: Duration, sent: Duration) {
         let error = match class.error() {
             "" => "",
             _ => "IO",
         };
         self.route.status(Some(status), error);
         self.backend.status(Some(status), error);
-        self.route.duration(received.elapsed());
-        self.backend.duration(sent.elapsed());
+        self.route.duration(received);
+        self.backend.duration(sent);
     }
 
     /// There was no answer.

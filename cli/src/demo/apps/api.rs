@@ -1,4 +1,6 @@
 //! The back end: quick and sound, except for one replica.
+//!
+//! `web` calls it for every request. Which replica is the slow one, `demo.yaml` says.
 
 use super::{http_server, variable};
 use http::StatusCode;

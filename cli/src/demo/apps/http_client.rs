@@ -1,4 +1,6 @@
 //! An HTTP/1.1 client that does what `http_proxy` asks: requests in absolute form, to the proxy.
+//!
+//! `traffic` and `web` call others with it. Connections are kept, within a bound; no redirects.
 
 use super::variable;
 use anyhow::Context;

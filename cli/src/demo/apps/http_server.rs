@@ -1,4 +1,6 @@
 //! A small HTTP/1.1 server that finishes what it has begun when told to end.
+//!
+//! `web` and `api` give it a handler of paths; readiness is answered here, without the handler.
 
 use super::{interrupted, listen_addr};
 use bytes::Bytes;

@@ -1,4 +1,6 @@
 //! The load generator: calls web at a steady rate, whether it answers or not.
+//!
+//! Its rate does not follow the answers, so a slow mesh cannot hide behind fewer calls.
 
 use super::http_client::HttpClient;
 use super::{interrupted, variable};

@@ -1,4 +1,6 @@
 //! The front end: every request calls api; some also call voting over gRPC, some store over TCP.
+//!
+//! `traffic` calls it. An error of anything it calls is its own error, as a 502 with the reason.
 
 use super::http_client::HttpClient;
 use super::store::StoreClient;

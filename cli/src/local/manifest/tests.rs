@@ -1,4 +1,6 @@
 //! Manifests as people write them, right and wrong.
+//!
+//! They are texts, not files; one test reads a directory.
 
 use super::*;
 

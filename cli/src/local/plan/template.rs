@@ -187,51 +187,60 @@ fn probe(given: Option<&v1::Probe>, ports: &[ContainerPort]) -> (Probe, Option<S
     let Some(given) = given else {
         return (Probe::by_default(default), None);
     };
-    let number = |port: &IntOrString| match port {
-        IntOrString::Int(number) => u16::try_from(*number).ok(),
-        IntOrString::String(name) => ports
-            .iter()
-            .find(|port| port.name.as_ref() == Some(name))
-            .map(|port| port.number),
-    };
-    let check = if let Some(http) = &given.http_get {
-        number(&http.port)
-            .filter(|_| http.scheme.as_deref() != Some("HTTPS"))
-            .map(|port| {
-                let headers = http.http_headers.iter().flatten();
-                Check::Http {
-                    port,
-                    path: http.path.clone().unwrap_or_else(|| "/".to_string()),
-                    headers: headers.map(|h| (h.name.clone(), h.value.clone())).collect(),
-                }
-            })
-    } else if let Some(tcp) = &given.tcp_socket {
-        number(&tcp.port).map(|port| Check::Tcp { port })
-    } else {
-        let command = given.exec.as_ref().and_then(|exec| exec.command.clone());
-        command
-            .filter(|command| !command.is_empty())
-            .map(|argv| Check::Exec { argv })
-    };
-    let seconds = |value: Option<i32>, default: u64| {
-        Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default))
-    };
-    let count =
-        |value: Option<i32>, default| value.and_then(|v| u32::try_from(v).ok()).unwrap_or(default);
+    let check = check(given, ports);
     let problem = check.is_none().then(|| {
         "readinessProbe is not one this mesh can make (httpGet without TLS, tcpSocket, exec, on a \
          known port); a connection to the first port is tried instead"
             .to_string()
     });
+    let number = |value: Option<i32>, default: u32| {
+        value
+            .and_then(|value| u32::try_from(value).ok())
+            .unwrap_or(default)
+    };
+    let seconds = |value, default| Duration::from_secs(number(value, default).into());
     let probe = Probe {
         check: check.unwrap_or(default),
         initial_delay: seconds(given.initial_delay_seconds, 0),
         period: seconds(given.period_seconds, 10).max(Duration::from_secs(1)),
         timeout: seconds(given.timeout_seconds, 1).max(Duration::from_secs(1)),
-        success_threshold: count(given.success_threshold, 1).max(1),
-        failure_threshold: count(given.failure_threshold, 3).max(1),
+        success_threshold: number(given.success_threshold, 1).max(1),
+        failure_threshold: number(given.failure_threshold, 3).max(1),
     };
     (probe, problem)
+}
+
+/// What a probe asks; `None` for what cannot be asked here.
+fn check(given: &v1::Probe, ports: &[ContainerPort]) -> Option<Check> {
+    let number = |port: &IntOrString| match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(name) => {
+            let mut named = ports.iter().filter(|port| port.name.as_ref() == Some(name));
+            named.next().map(|port| port.number)
+        }
+    };
+    if let Some(http) = &given.http_get {
+        if http.scheme.as_deref() == Some("HTTPS") {
+            return None;
+        }
+        let path = http.path.clone().unwrap_or_else(|| "/".to_string());
+        let headers = http.http_headers.iter().flatten();
+        let headers = headers
+            .map(|header| (header.name.clone(), header.value.clone()))
+            .collect();
+        return Some(Check::Http {
+            port: number(&http.port)?,
+            path,
+            headers,
+        });
+    }
+    if let Some(tcp) = &given.tcp_socket {
+        return Some(Check::Tcp {
+            port: number(&tcp.port)?,
+        });
+    }
+    let argv = given.exec.as_ref()?.command.clone()?;
+    (!argv.is_empty()).then_some(Check::Exec { argv })
 }
 
 fn unused_pod_fields(spec: &PodSpec) -> Vec<String> {

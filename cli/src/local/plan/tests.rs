@@ -1,4 +1,6 @@
 //! From manifests to processes, without starting any.
+//!
+//! What is reported is tested with its exact words: people read it.
 
 use super::super::manifest::{Source, load};
 use super::super::readiness::Check;

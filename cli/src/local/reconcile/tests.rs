@@ -1,4 +1,6 @@
 //! Scaling and replacing, step by step.
+//!
+//! A small world applies each step, so that whole sequences are checked and not single calls.
 
 use super::super::plan::Template;
 use super::*;

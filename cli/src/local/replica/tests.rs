@@ -1,4 +1,6 @@
 //! A replica's environment and ports, without starting it.
+//!
+//! The variables of a sidecar are an agreement with the proxy, so their values are spelt out.
 
 use super::super::manifest::{Source, load};
 use super::super::plan::plan;

@@ -12,9 +12,7 @@ fn ask(manifests: &[String], hostname: Option<&str>, port: u16) -> (Existence, V
     let set = Endpoints { target, port }.answer(&cluster(&manifests.concat()));
     assert_eq!(set.labels["service"], "web");
     assert_eq!(set.labels["namespace"], "demo");
-    let endpoints = set.endpoints.into_values();
-    let endpoints = endpoints.map(|wire| Endpoint::try_from((*wire).clone()).expect("ours"));
-    (set.existence, endpoints.collect())
+    (set.existence, set.endpoints.into_values().collect())
 }
 
 fn addrs(manifests: &[String], hostname: Option<&str>, port: u16) -> Vec<String> {
@@ -167,4 +165,24 @@ fn what_an_endpoint_carries() {
     );
     let (_, opaque) = ask(&manifests, None, 5432);
     assert_eq!(opaque[0].hint.protocol, HintedProtocol::Opaque);
+}
+
+#[test]
+fn what_is_sent_is_encoded_once() {
+    let one = |ip: &str| {
+        let manifests = [
+            web("{selector: {app: web}, ports: [{port: 80}]}"),
+            pod("web-0", "web", ip),
+        ];
+        let target = ServiceName {
+            service: key("demo", "web"),
+            hostname: None,
+        };
+        Arc::new(Endpoints { target, port: 80 }.answer(&cluster(&manifests.concat())))
+    };
+    let (first, second) = (one("10.0.0.1"), one("10.0.0.2"));
+    assert!(Arc::ptr_eq(&first.all(), &first.all()));
+    assert!(Arc::ptr_eq(&second.since(&first), &second.since(&first)));
+    let lagging = one("10.0.0.9");
+    assert!(!Arc::ptr_eq(&second.since(&first), &second.since(&lagging)));
 }

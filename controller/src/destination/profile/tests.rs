@@ -13,7 +13,7 @@ fn web() -> String {
 
 fn ask(manifests: &str, question: &Profile) -> DestinationProfile {
     match question.answer(&cluster(manifests)) {
-        ProfileAnswer::Profile(profile) => *profile,
+        ProfileAnswer::Profile(profile) => profile.value,
         ProfileAnswer::Ambiguous(problem) => panic!("{problem}"),
     }
 }

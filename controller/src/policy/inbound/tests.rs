@@ -2,15 +2,12 @@
 
 use super::*;
 use crate::testing::{cluster, key, pod};
-use mesh_policy::{
-    inbound::{DefaultPolicy, Protocol},
-    proto::Read,
-};
+use mesh_policy::inbound::{DefaultPolicy, Protocol};
 
 fn ask(manifests: &str, port: u16) -> Option<ServerPolicy> {
     let pod = key("demo", "web-0");
     let answer = Inbound { pod, port }.answer(&cluster(manifests));
-    answer.map(|wire| Read::try_from(wire).expect("ours").value)
+    answer.map(|answer| answer.value)
 }
 
 #[test]

@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::testing::{cluster, key, pod, service};
-use mesh_policy::{
-    outbound::{BackendKind, Distribution, Protocol},
-    proto::Read,
-};
+use mesh_policy::outbound::{BackendKind, Distribution, Protocol};
 use std::sync::Arc;
 
 fn web(annotations: &str) -> String {
@@ -17,7 +14,7 @@ fn web(annotations: &str) -> String {
 
 fn ask(manifests: &str, question: &Outbound) -> Option<OutboundPolicy> {
     let answer = question.answer(&cluster(manifests));
-    answer.map(|wire| Read::try_from(wire).expect("ours").value)
+    answer.map(|answer| answer.value)
 }
 
 fn named(name: &str, hostname: Option<&str>, port: u16) -> Outbound {

@@ -1,6 +1,6 @@
 //! HTTP/1 connections to one address: last used, first reused, and closed when idle for too long.
 
-use super::{Dialer, Failed, Sent};
+use super::{Dialer, Sent};
 use crate::{
     config,
     error::{ConnectError, Error},
@@ -65,22 +65,16 @@ impl Pool {
     pub(crate) async fn send(
         self: &Rc<Self>,
         dialer: &Dialer,
-        mut request: Request,
-    ) -> Result<Sent, Failed> {
+        request: &mut Option<Request>,
+    ) -> Result<Sent, Error> {
         loop {
             let (mut connection, is_reused) = match self.take() {
                 Some(connection) => (connection, true),
-                None => match self.connect(dialer).await {
-                    Ok(connection) => (connection, false),
-                    Err(error) => {
-                        return Err(Failed {
-                            error,
-                            unsent: Some(request),
-                        });
-                    }
-                },
+                // Boxed: it is seldom needed and would make every request in flight larger.
+                None => (Box::pin(self.connect(dialer)).await?, false),
             };
-            match connection.sender.try_send_request(request).await {
+            let sent = request.take().ok_or(Error::TAKEN)?;
+            match connection.sender.try_send_request(sent).await {
                 Ok(response) => {
                     let pool = Rc::downgrade(self);
                     let connection = super::InUse::Http1(InUse { connection, pool });
@@ -89,14 +83,13 @@ impl Pool {
                         connection,
                     });
                 }
-                Err(mut failed) => match failed.take_message() {
+                Err(mut failed) => {
+                    *request = failed.take_message();
                     // The peer closed it while it was idle; that is nobody's failure.
-                    Some(unsent) if is_reused => request = unsent,
-                    unsent => {
-                        let error = dialer.upstream(failed.into_error());
-                        return Err(Failed { error, unsent });
+                    if request.is_none() || !is_reused {
+                        return Err(dialer.upstream(failed.into_error()));
                     }
-                },
+                }
             }
         }
     }

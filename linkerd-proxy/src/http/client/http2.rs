@@ -1,6 +1,6 @@
 //! HTTP/2 connections to one address: one, and another when the peer's stream limit is reached.
 
-use super::{Dialer, Failed, Sent};
+use super::{Dialer, Sent};
 use crate::{
     error::{ConnectError, Error},
     http::{Request, exec::LocalExec},
@@ -60,21 +60,18 @@ impl Connections {
     pub(crate) async fn send(
         self: &Rc<Self>,
         dialer: &Dialer,
-        mut request: Request,
-    ) -> Result<Sent, Failed> {
+        request: &mut Option<Request>,
+    ) -> Result<Sent, Error> {
         // One try on a connection that turns out to be closing, one on a new one.
         let mut is_retry = false;
         loop {
-            let (mut sender, stream) = match self.stream(dialer).await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    return Err(Failed {
-                        error,
-                        unsent: Some(request),
-                    });
-                }
+            let (mut sender, stream) = match self.find() {
+                Some(found) => found,
+                // Boxed: it is seldom needed and would make every request in flight larger.
+                None => Box::pin(self.connect(dialer)).await?,
             };
-            match sender.try_send_request(request).await {
+            let sent = request.take().ok_or(Error::TAKEN)?;
+            match sender.try_send_request(sent).await {
                 Ok(response) => {
                     let connection = super::InUse::Http2(stream);
                     return Ok(Sent {
@@ -82,29 +79,23 @@ impl Connections {
                         connection,
                     });
                 }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if !is_retry => {
-                        is_retry = true;
-                        request = unsent;
-                        self.forget(&stream.0);
+                Err(mut failed) => {
+                    *request = failed.take_message();
+                    if request.is_none() || is_retry {
+                        return Err(dialer.upstream(failed.into_error()));
                     }
-                    unsent => {
-                        let error = dialer.upstream(failed.into_error());
-                        return Err(Failed { error, unsent });
-                    }
-                },
+                    is_retry = true;
+                    self.forget(&stream.0);
+                }
             }
         }
     }
 
-    /// A connection with room for a stream, made if there is none.
-    async fn stream(
+    /// A new connection, or one that somebody else has made meanwhile.
+    async fn connect(
         self: &Rc<Self>,
         dialer: &Dialer,
     ) -> Result<(conn::SendRequest<Incoming>, Stream), Error> {
-        if let Some(found) = self.find() {
-            return Ok(found);
-        }
         let _connecting = self.connecting.lock().await;
         if let Some(found) = self.find() {
             return Ok(found);

@@ -87,7 +87,7 @@ async fn serve_while_active<H: Handler>(
     let activity = Rc::<Activity>::default();
     let service = service_fn({
         let activity = activity.clone();
-        move |request| handle(handler.clone(), request, activity.clone())
+        move |request| handle(&handler, request, &activity)
     });
     let io = TokioIo::new(GuardedIo {
         conn,

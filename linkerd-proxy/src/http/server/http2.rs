@@ -30,7 +30,7 @@ pub async fn serve_http2<H: Handler>(
     drain: &Signal,
 ) -> io::Result<()> {
     let activity = Rc::<Activity>::default();
-    let service = service_fn(move |request| handle(handler.clone(), request, activity.clone()));
+    let service = service_fn(move |request| handle(&handler, request, &activity));
     let mut http = pin!(builder(config).serve_connection(TokioIo::new(conn), service));
     let mut draining = Some(drain.waiting());
     poll_fn(|cx| {

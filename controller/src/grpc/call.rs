@@ -1,0 +1,136 @@
+//! One call: from the HTTP request to the HTTP response.
+
+use super::{Frame, Frames, PREFIX};
+use bytes::{Buf, Bytes};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{self, Incoming};
+use std::{convert::Infallible, time::Duration};
+use tokio::time;
+use tonic::Status;
+
+/// Requests are names and tokens.
+const MAX_REQUEST: usize = 64 * 1024;
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The methods of one gRPC service, all of which take one message.
+pub trait Methods: Send + Sync + 'static {
+    /// Full name of the service.
+    const NAME: &'static str;
+
+    /// The method of that name.
+    fn method(name: &str) -> Option<Method<Self>>;
+}
+
+/// Decodes a request and starts to answer it.
+pub type Method<S> = fn(&S, Bytes) -> Result<Frames, Status>;
+
+/// Some gRPC services on one address.
+#[derive(Default)]
+pub struct Services(Vec<(&'static str, Box<dyn Call>)>);
+
+/// Methods of whatever service.
+trait Call: Send + Sync {
+    /// `None`: there is no such method.
+    fn call(&self, method: &str, message: Bytes) -> Option<Result<Frames, Status>>;
+}
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+impl Services {
+    /// Serves these methods, too.
+    pub fn with<S: Methods>(mut self, methods: S) -> Self {
+        self.0.push((S::NAME, Box::new(methods)));
+        self
+    }
+
+    /// Finds a method by its path, `/SERVICE/METHOD`, and calls it.
+    fn call(&self, path: &str, message: Bytes) -> Result<Frames, Status> {
+        let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        let found = parts.and_then(|(service, method)| {
+            let mut services = self.0.iter();
+            let (_, methods) = services.find(|(name, _)| *name == service)?;
+            methods.call(method, message)
+        });
+        found.unwrap_or_else(|| Err(Status::unimplemented(format!("no method {path:?}"))))
+    }
+}
+
+impl<S: Methods> Call for S {
+    fn call(&self, method: &str, message: Bytes) -> Option<Result<Frames, Status>> {
+        S::method(method).map(|method| method(self, message))
+    }
+}
+
+/// Decodes a request.
+///
+/// # Errors
+/// `InvalidArgument` when it is not such a message.
+pub fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// Answers one call.
+pub(super) async fn respond(services: &Services, request: Request<Incoming>) -> Response<Body> {
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes);
+    if !kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    let (head, body) = request.into_parts();
+    let message = message(body).await;
+    let frames = message.and_then(|message| services.call(head.uri.path(), message));
+    match frames {
+        Ok(frames) => stream(frames),
+        Err(status) => status.into_http(),
+    }
+}
+
+/// The one message of a request.
+async fn message(body: Incoming) -> Result<Bytes, Status> {
+    let body = time::timeout(REQUEST_DEADLINE, Limited::new(body, MAX_REQUEST).collect()).await;
+    let body = body.map_err(|_| Status::deadline_exceeded("the request did not come in time"))?;
+    let body = body.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mut body = body.to_bytes();
+    if body.len() < PREFIX {
+        return Err(Status::invalid_argument("the request has no message"));
+    }
+    if body.get_u8() != 0 {
+        return Err(Status::unimplemented("compressed requests are not taken"));
+    }
+    let length = body.get_u32();
+    if usize::try_from(length).ok() != Some(body.len()) {
+        return Err(Status::invalid_argument("the request is not one message"));
+    }
+    Ok(body)
+}
+
+fn stream(frames: Frames) -> Response<Body> {
+    let body = futures::stream::unfold(Some(frames), |frames| async move {
+        let mut frames = frames?;
+        let (frame, rest) = match frames.next().await {
+            Some(Ok(Frame(bytes))) => (body::Frame::data(bytes), Some(frames)),
+            Some(Err(status)) => (body::Frame::trailers(trailers(&status)), None),
+            None => (body::Frame::trailers(trailers(&Status::ok(""))), None),
+        };
+        Some((Ok::<_, Infallible>(frame), rest))
+    });
+    let mut response = Response::new(StreamBody::new(body).boxed_unsync());
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails for messages that no header can carry, which tonic escapes.
+    if let Err(error) = status.add_header(&mut trailers) {
+        tracing::error!(%error, "cannot encode a status");
+    }
+    trailers
+}
