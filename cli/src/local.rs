@@ -70,7 +70,7 @@ pub fn down(args: MeshArgs) -> anyhow::Result<()> {
         let mesh = find(args.name.as_deref()).await?;
         ask(&mesh.state_dir, Question::Stop).await?;
         let asked = Instant::now();
-        while !state::sweep(&mesh.state_dir)? {
+        while !state::sweep(&mesh.state_dir)? || state::is_running(mesh.pid) {
             anyhow::ensure!(
                 asked.elapsed() < DOWN_DEADLINE,
                 "the mesh {} (process {}) does not end; `kill -9 {}` ends it and its processes",

@@ -18,6 +18,9 @@ use parking_lot::RwLock;
 use std::{fmt::Write, sync::Arc};
 use tokio::sync::watch;
 
+/// Sizes by kind, counted when they are asked for.
+pub type Sizes = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
 /// What the pages are made of.
 #[derive(Clone)]
 pub struct Admin {
@@ -28,7 +31,7 @@ pub struct Admin {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Questions that proxies follow, by kind.
-    pub questions: Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    pub questions: Sizes,
     /// Whether the source was read and is in force.
     pub ready: watch::Receiver<bool>,
 }

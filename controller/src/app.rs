@@ -1,14 +1,14 @@
 //! Wires the parts together, in the order data flows, and takes them down again.
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Sizes},
     args::{Args, LogFormat, Service},
     cluster::Cluster,
-    destination::{self, Destination},
+    destination::{Destination, endpoints::Endpoints, profile::Profile},
     grpc::{self, Services, Streams},
     index::{Index, Live},
     metrics::Metrics,
-    policy::{self, InboundServerPolicies, OutboundPolicies},
+    policy::{InboundServerPolicies, OutboundPolicies, inbound::Inbound, outbound::Outbound},
     source::{Load, directory::Directory},
     stats,
 };
@@ -101,32 +101,24 @@ impl App {
     /// # Errors
     /// When an address is taken or the directory cannot be read.
     pub async fn start(args: Args) -> anyhow::Result<Self> {
+        let mut index = Index::new(Cluster::new(args.settings()));
+        let metrics = Arc::new(Metrics::default());
+        let answers = Answers::new(&mut index);
+        let cluster = index.cluster();
         let (stopping, stop) = watch::channel(false);
+        let (ready, is_ready) = watch::channel(false);
+        let (source, loads) = watch::channel(Arc::new(Load::default()));
         let mut app = Self {
             addrs: Addrs::default(),
             stopping,
             servers: JoinSet::new(),
             _loops: JoinSet::new(),
         };
-        let metrics = Arc::new(Metrics::default());
-        let streams = Streams {
-            stopping: stop.clone(),
-            metrics: metrics.clone(),
-        };
-        let mut index = Index::new(Cluster::new(args.settings()));
-        let endpoints = index.live::<destination::endpoints::Endpoints>();
-        let profiles = index.live::<destination::profile::Profile>();
-        let inbound = index.live::<policy::inbound::Inbound>();
-        let outbound = index.live::<policy::outbound::Outbound>();
-        let cluster = index.cluster();
-
-        let (ready, is_ready) = watch::channel(false);
-        let (source, loads) = watch::channel(Arc::new(Load::default()));
         let admin = Admin {
             source: loads.clone(),
             cluster: cluster.clone(),
             metrics: metrics.clone(),
-            questions: questions(&endpoints, &profiles, &inbound, &outbound),
+            questions: answers.sizes(),
             ready: is_ready,
         };
         // Up before the first load, to tell that there was none yet.
@@ -139,31 +131,11 @@ impl App {
         app._loops.spawn(index.follow(loads));
         app._loops.spawn(directory.watch(source));
 
-        let domain = args.settings().cluster_domain;
-        if args.enabled(Service::Destination) {
-            let services = Services::default().with(Destination {
-                endpoints,
-                profiles,
-                cluster_domain: domain.clone(),
-                streams: streams.clone(),
-            });
-            let addr = app.grpc(args.destination_addr, "destination", services);
-            app.addrs.destination = Some(addr.await?);
-        }
-        if args.enabled(Service::Policy) {
-            let services = Services::default()
-                .with(InboundServerPolicies {
-                    policies: inbound,
-                    streams: streams.clone(),
-                })
-                .with(OutboundPolicies {
-                    policies: outbound,
-                    cluster_domain: domain,
-                    streams,
-                });
-            let addr = app.grpc(args.policy_addr, "policy", services);
-            app.addrs.policy = Some(addr.await?);
-        }
+        let streams = Streams {
+            stopping: stop,
+            metrics: metrics.clone(),
+        };
+        app.serve(&args, answers, streams).await?;
         if args.enabled(Service::Stats) {
             let stats = stats::Stats::new(cluster, metrics, args.scrape_interval);
             let addr = app.http(args.metrics_api_addr, "stats", stats.router());
@@ -172,6 +144,40 @@ impl App {
         }
         tracing::info!(addrs = ?app.addrs, "serving");
         Ok(app)
+    }
+
+    async fn serve(
+        &mut self,
+        args: &Args,
+        answers: Answers,
+        streams: Streams,
+    ) -> anyhow::Result<()> {
+        let domain = args.settings().cluster_domain;
+        if args.enabled(Service::Destination) {
+            let services = Services::default().with(Destination {
+                endpoints: answers.endpoints,
+                profiles: answers.profiles,
+                cluster_domain: domain.clone(),
+                streams: streams.clone(),
+            });
+            let addr = self.grpc(args.destination_addr, "destination", services);
+            self.addrs.destination = Some(addr.await?);
+        }
+        if args.enabled(Service::Policy) {
+            let inbound = InboundServerPolicies {
+                policies: answers.inbound,
+                streams: streams.clone(),
+            };
+            let outbound = OutboundPolicies {
+                policies: answers.outbound,
+                cluster_domain: domain,
+                streams,
+            };
+            let services = Services::default().with(inbound).with(outbound);
+            let addr = self.grpc(args.policy_addr, "policy", services);
+            self.addrs.policy = Some(addr.await?);
+        }
+        Ok(())
     }
 
     /// Where it listens.
@@ -241,22 +247,35 @@ async fn listen(addr: SocketAddr, name: &str) -> anyhow::Result<(TcpListener, So
     Ok((listener, addr))
 }
 
-type Questions = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+/// Everything that proxies may ask.
+#[derive(Clone)]
+struct Answers {
+    endpoints: Arc<Live<Endpoints>>,
+    profiles: Arc<Live<Profile>>,
+    inbound: Arc<Live<Inbound>>,
+    outbound: Arc<Live<Outbound>>,
+}
 
-fn questions(
-    endpoints: &Arc<Live<destination::endpoints::Endpoints>>,
-    profiles: &Arc<Live<destination::profile::Profile>>,
-    inbound: &Arc<Live<policy::inbound::Inbound>>,
-    outbound: &Arc<Live<policy::outbound::Outbound>>,
-) -> Questions {
-    let (endpoints, profiles) = (endpoints.clone(), profiles.clone());
-    let (inbound, outbound) = (inbound.clone(), outbound.clone());
-    Arc::new(move || {
-        vec![
-            ("endpoints", endpoints.followed() as u64),
-            ("profile", profiles.followed() as u64),
-            ("inbound", inbound.followed() as u64),
-            ("outbound", outbound.followed() as u64),
-        ]
-    })
+impl Answers {
+    fn new(index: &mut Index) -> Self {
+        Self {
+            endpoints: index.live(),
+            profiles: index.live(),
+            inbound: index.live(),
+            outbound: index.live(),
+        }
+    }
+
+    /// How many questions of each kind are followed, whenever it is asked.
+    fn sizes(&self) -> Sizes {
+        let answers = self.clone();
+        Arc::new(move || {
+            vec![
+                ("endpoints", answers.endpoints.followed() as u64),
+                ("profile", answers.profiles.followed() as u64),
+                ("inbound", answers.inbound.followed() as u64),
+                ("outbound", answers.outbound.followed() as u64),
+            ]
+        })
+    }
 }

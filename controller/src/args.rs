@@ -22,7 +22,8 @@ pub struct Args {
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
 
-    /// Trust domain of workload identities [default: the cluster domain]
+    /// Trust domain of workload identities; not used before the mesh speaks TLS
+    /// [default: the cluster domain]
     #[arg(long)]
     pub identity_trust_domain: Option<String>,
 

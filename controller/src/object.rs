@@ -197,6 +197,17 @@ impl Object {
             key: key.clone(),
         }
     }
+
+    /// Whether they are equal; quick when they are one, as objects of unchanged files are.
+    pub fn same(&self, other: &Self) -> bool {
+        let one = match (self, other) {
+            (Self::Pod(a), Self::Pod(b)) => Arc::ptr_eq(a, b),
+            (Self::Service(a), Self::Service(b)) => Arc::ptr_eq(a, b),
+            (Self::Slice(a), Self::Slice(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        one || self == other
+    }
 }
 
 impl fmt::Display for Id {

@@ -28,6 +28,8 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// Where a meshed pod's proxy serves its metrics.
 pub const PROXY_ADMIN_PORT: u16 = 4191;
+/// When a proxy that did not answer is asked again: waiting for it holds up the others.
+const RETRY: Duration = Duration::from_secs(5);
 /// How many pages are in memory at a time.
 const CONCURRENT_SCRAPES: usize = 8;
 
@@ -71,8 +73,9 @@ impl Stats {
     }
 
     async fn round(&self) {
-        let targets = self.targets();
+        let mut targets = self.targets();
         self.forget(&targets);
+        self.skip_failing(&mut targets);
         let round = futures::stream::iter(targets);
         let round = round.map(|(pod, addr)| async move {
             let page = scrape::fetch(addr).await;
@@ -104,6 +107,12 @@ impl Stats {
         }
     }
 
+    fn skip_failing(&self, targets: &mut Vec<(Key, SocketAddr)>) {
+        let histories = self.histories.lock();
+        let failed = |pod: &Key| histories.get(pod)?.failed_at;
+        targets.retain(|(pod, _)| failed(pod).is_none_or(|at| at.elapsed() >= RETRY));
+    }
+
     fn take(&self, pod: Key, addr: SocketAddr, page: Result<String, scrape::ScrapeError>) {
         let now = Instant::now();
         let mut histories = self.histories.lock();
@@ -119,10 +128,10 @@ impl Stats {
         if let Err(error) = outcome {
             self.metrics.scrape_errors.fetch_add(1, Relaxed);
             // Said when it begins, not every second.
-            if history.failing.is_none() {
+            if history.failed_at.is_none() {
                 tracing::info!(%pod, %addr, error, "cannot read a proxy's metrics");
             }
         }
-        history.failing = failed.then_some(now);
+        history.failed_at = failed.then_some(now);
     }
 }

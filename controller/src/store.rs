@@ -41,7 +41,7 @@ impl Store {
             .filter(|(id, _)| !self.objects.contains_key(id));
         let mut changes: Vec<_> = gone.map(|(_, it)| Change::Remove(it.clone())).collect();
         let news = self.objects.iter();
-        let news = news.filter(|(id, object)| before.get(id) != Some(object));
+        let news = news.filter(|(id, object)| !before.get(id).is_some_and(|old| old.same(object)));
         changes.extend(news.map(|(_, object)| Change::Put(object.clone())));
         changes
     }

@@ -185,6 +185,13 @@ async fn refusals_have_their_codes() {
     }
     let mut stream = mesh.get(WEB).await.expect("a stream");
     assert_eq!(next(&mut stream).await, ["exists=true"]);
+    let channel = Mesh::channel(mesh.app.addrs().destination).await;
+    let mut elsewhere = OutboundPoliciesClient::new(channel);
+    let refused = elsewhere
+        .get(TrafficSpec::default())
+        .await
+        .expect_err("another service's method");
+    assert_eq!(refused.code(), Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -37,7 +37,11 @@ fn path(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a process knows its own path");
     let parent = exe.parent().expect("an executable has a directory");
     let is_test = parent.ends_with("deps");
-    let dir = if is_test { parent.parent().unwrap_or(parent) } else { parent };
+    let dir = if is_test {
+        parent.parent().unwrap_or(parent)
+    } else {
+        parent
+    };
 
     let lock = File::create(dir.join(".integration-bins.lock")).expect("target is writable");
     lock.lock().expect("files there can be locked");

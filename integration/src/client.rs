@@ -65,7 +65,10 @@ pub fn grpc(uri: &str, body: Body) -> Request<Body> {
     let mut request = with_body(Method::POST, uri, body);
     let headers = request.headers_mut();
     headers.remove(header::HOST);
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/grpc"),
+    );
     headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
     request
 }
@@ -91,7 +94,9 @@ pub fn frames(frames: impl Stream<Item = Frame<Bytes>> + Send + 'static) -> Body
 impl Client {
     /// An HTTP/1.1 connection.
     pub async fn http1(addr: SocketAddr) -> Self {
-        Self::try_http1(addr).await.unwrap_or_else(|error| panic!("{addr}: {error}"))
+        Self::try_http1(addr)
+            .await
+            .unwrap_or_else(|error| panic!("{addr}: {error}"))
     }
 
     /// [`http1`](Self::http1) to where it may fail.
@@ -104,14 +109,17 @@ impl Client {
 
     /// An HTTP/2 connection.
     pub async fn http2(addr: SocketAddr) -> Self {
-        Self::try_http2(addr).await.unwrap_or_else(|error| panic!("{addr}: {error}"))
+        Self::try_http2(addr)
+            .await
+            .unwrap_or_else(|error| panic!("{addr}: {error}"))
     }
 
     /// [`http2`](Self::http2) to where it may fail.
     pub async fn try_http2(addr: SocketAddr) -> anyhow::Result<Self> {
         let io = TokioIo::new(connect(addr).await?);
-        let (sender, connection) =
-            http2::Builder::new(TokioExecutor::new()).handshake(io).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .handshake(io)
+            .await?;
         tokio::spawn(connection);
         Ok(Self::Http2(sender))
     }
@@ -153,7 +161,12 @@ impl Client {
         let collected = body.collect().await?;
         let trailers = collected.trailers().cloned().unwrap_or_default();
         let body = collected.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body, trailers })
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+            trailers,
+        })
     }
 
     /// The answer to `request` as soon as its headers are there.
@@ -171,7 +184,10 @@ impl Client {
 impl Answer {
     /// A header as text; empty when it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// Which replica answered.
@@ -186,7 +202,10 @@ impl Answer {
 
     /// The gRPC status, from trailers or, without a message, from headers.
     pub fn grpc_status(&self) -> Option<&str> {
-        let value = self.trailers.get("grpc-status").or_else(|| self.headers.get("grpc-status"));
+        let value = self
+            .trailers
+            .get("grpc-status")
+            .or_else(|| self.headers.get("grpc-status"));
         value?.to_str().ok()
     }
 }

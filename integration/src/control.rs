@@ -11,12 +11,7 @@ mod services;
 use self::proto::{Endpoint, Policy};
 use linkerd2_proxy_api::{destination::Update, inbound::Server, outbound::OutboundPolicy};
 use parking_lot::Mutex;
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{runtime::Runtime, sync::mpsc};
 use tonic::Status;
 
@@ -63,7 +58,11 @@ impl ControlPlane {
     /// Starts one on an address of its own.
     pub fn start() -> Self {
         let addr = crate::addr::unique(8086);
-        let mut control = Self { addr, state: Arc::default(), runtime: None };
+        let mut control = Self {
+            addr,
+            state: Arc::default(),
+            runtime: None,
+        };
         control.listen();
         control
     }
@@ -85,7 +84,9 @@ impl ControlPlane {
             let _inside = runtime.enter();
             let socket = std::net::TcpListener::bind(self.addr)
                 .unwrap_or_else(|error| panic!("cannot listen on {}: {error}", self.addr));
-            socket.set_nonblocking(true).expect("sockets can be non-blocking");
+            socket
+                .set_nonblocking(true)
+                .expect("sockets can be non-blocking");
             tokio::net::TcpListener::from_std(socket).expect("a runtime is there")
         };
         runtime.spawn(services::serve(listener, self.state.clone()));
@@ -104,9 +105,18 @@ impl ControlPlane {
     pub fn drop_streams(&self) {
         let mut state = self.state.lock();
         let gone = || Status::unavailable("stream cut by the test");
-        state.destination_streams.drain(..).for_each(|(_, s)| drop(s.try_send(Err(gone()))));
-        state.policy_streams.drain(..).for_each(|(_, s)| drop(s.try_send(Err(gone()))));
-        state.server_streams.drain(..).for_each(|(_, s)| drop(s.try_send(Err(gone()))));
+        state
+            .destination_streams
+            .drain(..)
+            .for_each(|(_, s)| drop(s.try_send(Err(gone()))));
+        state
+            .policy_streams
+            .drain(..)
+            .for_each(|(_, s)| drop(s.try_send(Err(gone()))));
+        state
+            .server_streams
+            .drain(..)
+            .for_each(|(_, s)| drop(s.try_send(Err(gone()))));
         state.forget_streams();
     }
 
@@ -134,7 +144,10 @@ impl ControlPlane {
     }
 
     fn raw_policy(&self, target: &str, policy: OutboundPolicy) {
-        self.state.lock().policies.insert(target.to_owned(), policy.clone());
+        self.state
+            .lock()
+            .policies
+            .insert(target.to_owned(), policy.clone());
         self.send_policy(target, policy);
     }
 
@@ -147,24 +160,40 @@ impl ControlPlane {
     /// [`endpoints`](Self::endpoints) with weights and labels.
     pub fn weighted_endpoints(&self, path: &str, endpoints: &[Endpoint]) {
         let mut state = self.state.lock();
-        let old = state.endpoints.insert(path.to_owned(), endpoints.to_vec()).unwrap_or_default();
-        let added: Vec<_> = endpoints.iter().filter(|e| !old.contains(e)).cloned().collect();
+        let old = state
+            .endpoints
+            .insert(path.to_owned(), endpoints.to_vec())
+            .unwrap_or_default();
+        let added: Vec<_> = endpoints
+            .iter()
+            .filter(|e| !old.contains(e))
+            .cloned()
+            .collect();
         let is_gone = |e: &&Endpoint| endpoints.iter().all(|new| new.addr != e.addr);
         let removed: Vec<_> = old.iter().filter(is_gone).map(|e| e.addr).collect();
         let updates = [
             (!added.is_empty()).then(|| proto::add(path, &added)),
             (!removed.is_empty()).then(|| proto::remove(&removed)),
         ];
-        let streams = state.destination_streams.iter().filter(|(to, _)| to == path);
+        let streams = state
+            .destination_streams
+            .iter()
+            .filter(|(to, _)| to == path);
         for (_, stream) in streams {
-            updates.iter().flatten().for_each(|update| send(stream, update.clone()));
+            updates
+                .iter()
+                .flatten()
+                .for_each(|update| send(stream, update.clone()));
         }
     }
 
     /// Sends `update` to whoever watches `path`, and remembers nothing.
     pub fn send(&self, path: &str, update: Update) {
         let state = self.state.lock();
-        let streams = state.destination_streams.iter().filter(|(to, _)| to == path);
+        let streams = state
+            .destination_streams
+            .iter()
+            .filter(|(to, _)| to == path);
         streams.for_each(|(_, stream)| send(stream, update.clone()));
     }
 
@@ -191,10 +220,26 @@ impl ControlPlane {
     /// How many streams of any kind are open.
     pub fn streams(&self) -> usize {
         let state = self.state.lock();
-        state.destination_streams.iter().filter(|(_, s)| !s.is_closed()).count()
-            + state.policy_streams.iter().filter(|(_, s)| !s.is_closed()).count()
-            + state.server_streams.iter().filter(|(_, s)| !s.is_closed()).count()
-            + state.profile_streams.iter().filter(|s| !s.is_closed()).count()
+        state
+            .destination_streams
+            .iter()
+            .filter(|(_, s)| !s.is_closed())
+            .count()
+            + state
+                .policy_streams
+                .iter()
+                .filter(|(_, s)| !s.is_closed())
+                .count()
+            + state
+                .server_streams
+                .iter()
+                .filter(|(_, s)| !s.is_closed())
+                .count()
+            + state
+                .profile_streams
+                .iter()
+                .filter(|s| !s.is_closed())
+                .count()
     }
 
     /// Every call so far: method and argument.

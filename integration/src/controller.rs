@@ -31,7 +31,11 @@ impl Controller {
         }
         let ip = addr::unique_ip();
         let process = spawn(ip, &source);
-        let mut controller = Self { ip, source, process };
+        let mut controller = Self {
+            ip,
+            source,
+            process,
+        };
         controller.wait_ready();
         controller
     }
@@ -91,7 +95,9 @@ impl Controller {
             if !self.process.is_running() {
                 return Some(false);
             }
-            scrape::get(admin, "/ready").is_ok_and(|a| a.status == 200).then_some(true)
+            scrape::get(admin, "/ready")
+                .is_ok_and(|a| a.status == 200)
+                .then_some(true)
         });
         assert_eq!(ready, Some(true), "the controller did not become ready");
     }

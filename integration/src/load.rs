@@ -69,12 +69,24 @@ impl Load {
     /// `GET uri` through `addr` over HTTP/1.1: 100/s over 16 connections unless told otherwise.
     pub fn http1(addr: SocketAddr, uri: &str) -> Self {
         let uri = uri.to_owned();
-        Self { addr, uri, rate: 100, connections: 16, streams: 1, is_http2: false }
+        Self {
+            addr,
+            uri,
+            rate: 100,
+            connections: 16,
+            streams: 1,
+            is_http2: false,
+        }
     }
 
     /// The same over HTTP/2: two connections with 16 streams each.
     pub fn http2(addr: SocketAddr, uri: &str) -> Self {
-        Self { connections: 2, streams: 16, is_http2: true, ..Self::http1(addr, uri) }
+        Self {
+            connections: 2,
+            streams: 16,
+            is_http2: true,
+            ..Self::http1(addr, uri)
+        }
     }
 
     /// Requests per second.
@@ -98,14 +110,22 @@ impl Load {
 
     /// Runs until it is stopped.
     pub fn start(self) -> Running {
-        let due = Arc::new(Due { moments: Mutex::default(), ready: Semaphore::new(0) });
+        let due = Arc::new(Due {
+            moments: Mutex::default(),
+            ready: Semaphore::new(0),
+        });
         let report = Arc::new(Mutex::new(Report::new()));
         let mut workers = JoinSet::new();
         for _ in 0..self.connections {
             workers.spawn(worker(self.clone(), due.clone(), report.clone()));
         }
         let pacer = tokio::spawn(pace(self.rate, due.clone()));
-        Running { due, report, pacer, workers }
+        Running {
+            due,
+            report,
+            pacer,
+            workers,
+        }
     }
 
     async fn connect(&self) -> anyhow::Result<Client> {
@@ -172,7 +192,12 @@ impl Report {
     /// Panics with what failed, if anything did, or if nothing was asked at all.
     pub fn assert_no_failure(&self) {
         assert!(self.ok > 0, "no request was answered: {:?}", self.failures);
-        assert!(self.failures.is_empty(), "of {} requests: {:?}", self.total(), self.failures);
+        assert!(
+            self.failures.is_empty(),
+            "of {} requests: {:?}",
+            self.total(),
+            self.failures
+        );
     }
 
     fn count(&mut self, due: Instant, result: Result<Answer, String>) {
@@ -180,7 +205,10 @@ impl Report {
         match result {
             Ok(answer) if answer.status.is_success() => {
                 self.ok += 1;
-                *self.by_server.entry(answer.server().to_owned()).or_default() += 1;
+                *self
+                    .by_server
+                    .entry(answer.server().to_owned())
+                    .or_default() += 1;
                 self.latency.saturating_record(micros);
             }
             Ok(answer) => {
@@ -215,7 +243,8 @@ async fn pace(rate: u64, due: Arc<Due>) {
         let target = start.elapsed().as_millis() as u64 * rate / 1000;
         let now = Instant::now();
         due.moments.lock().extend((sent..target).map(|_| now));
-        due.ready.add_permits(usize::try_from(target - sent).unwrap_or(0));
+        due.ready
+            .add_permits(usize::try_from(target - sent).unwrap_or(0));
         sent = target;
         tokio::time::sleep(TICK).await;
     }
@@ -247,7 +276,10 @@ async fn ask(load: &Load, shared: &tokio::sync::Mutex<Option<Client>>) -> Result
     };
     if !is_usable {
         *slot = None;
-        let client = load.connect().await.map_err(|error| format!("connect: {error:#}"))?;
+        let client = load
+            .connect()
+            .await
+            .map_err(|error| format!("connect: {error:#}"))?;
         *slot = Some(client);
     }
     let Some(client) = slot.as_mut() else {
@@ -273,6 +305,9 @@ async fn ask(load: &Load, shared: &tokio::sync::Mutex<Option<Client>>) -> Result
 
 fn describe(error: hyper::Error) -> String {
     use std::error::Error;
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause = error
+        .source()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
     format!("{error}{cause}")
 }

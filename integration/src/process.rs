@@ -35,15 +35,26 @@ impl Process {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let output = Arc::new(Mutex::new(String::new()));
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|s| Box::new(s) as Box<dyn Read + Send>),
-            child.stderr.take().map(|s| Box::new(s) as Box<dyn Read + Send>),
+            child
+                .stdout
+                .take()
+                .map(|s| Box::new(s) as Box<dyn Read + Send>),
+            child
+                .stderr
+                .take()
+                .map(|s| Box::new(s) as Box<dyn Read + Send>),
         ];
         let readers = streams
             .into_iter()
             .flatten()
             .map(|stream| collect(stream, output.clone()))
             .collect();
-        Self { name: name.to_owned(), child, output, readers }
+        Self {
+            name: name.to_owned(),
+            child,
+            output,
+            readers,
+        }
     }
 
     /// The process id.
@@ -106,7 +117,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- output of {} ---\n{}--- end ---", self.name, self.output());
+            eprintln!(
+                "--- output of {} ---\n{}--- end ---",
+                self.name,
+                self.output()
+            );
         }
     }
 }
@@ -114,7 +129,9 @@ impl Drop for Process {
 /// Resident memory of `pid` in KiB, if it runs.
 pub fn rss_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
@@ -130,7 +147,9 @@ fn parse_cpu_time(stat: &str) -> Option<Duration> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let per_second = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_nanos((user + system) * 1_000_000_000 / per_second))
+    Some(Duration::from_nanos(
+        (user + system) * 1_000_000_000 / per_second,
+    ))
 }
 
 fn collect(
@@ -156,7 +175,10 @@ mod tests {
     fn reads_cpu_time_past_an_awkward_name() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0";
         let ticks = rustix::param::clock_ticks_per_second();
-        assert_eq!(parse_cpu_time(stat), Some(Duration::from_secs_f64(200.0 / ticks as f64)));
+        assert_eq!(
+            parse_cpu_time(stat),
+            Some(Duration::from_secs_f64(200.0 / ticks as f64))
+        );
     }
 
     #[test]

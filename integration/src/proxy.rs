@@ -4,7 +4,9 @@
 //! address of its own.
 
 use crate::{
-    addr, bins, control::ControlPlane, eventually,
+    addr, bins,
+    control::ControlPlane,
+    eventually,
     process::Process,
     scrape::{self, Answer, Metrics},
 };
@@ -94,7 +96,8 @@ impl Builder {
 
     /// Everything that reaches `port` is for the local application at `app`.
     pub fn inbound(mut self, port: u16, app: SocketAddr) -> Self {
-        self.inbound.push((port, format!("{}:{port}={app}", self.ip)));
+        self.inbound
+            .push((port, format!("{}:{port}={app}", self.ip)));
         self
     }
 
@@ -123,7 +126,9 @@ impl Builder {
             if !proxy.process.is_running() {
                 return Some(false);
             }
-            scrape::get(admin, "/ready").is_ok_and(|a| a.status == 200).then_some(true)
+            scrape::get(admin, "/ready")
+                .is_ok_and(|a| a.status == 200)
+                .then_some(true)
         });
         assert_eq!(ready, Some(true), "the proxy did not become ready");
         proxy
@@ -134,7 +139,11 @@ impl Builder {
         let ip = self.ip;
         let command = self.command();
         let started = Instant::now();
-        Proxy { ip, process: Process::spawn("linkerd-proxy", command), started }
+        Proxy {
+            ip,
+            process: Process::spawn("linkerd-proxy", command),
+            started,
+        }
     }
 
     /// Starts it, expects that it ends by itself, and returns how and with what output.
@@ -145,7 +154,9 @@ impl Builder {
     }
 
     fn command(self) -> Command {
-        let binary = self.binary.unwrap_or_else(|| bins::linkerd_proxy().to_owned());
+        let binary = self
+            .binary
+            .unwrap_or_else(|| bins::linkerd_proxy().to_owned());
         let mut command = match self.core {
             Some(core) => {
                 let mut taskset = Command::new("taskset");
@@ -162,7 +173,11 @@ impl Builder {
             command.env("GOSSAMER_PROXY_OUTBOUND_PORTS", self.outbound.join(","));
         }
         if !self.inbound.is_empty() {
-            let ports: Vec<_> = self.inbound.iter().map(|(port, _)| port.to_string()).collect();
+            let ports: Vec<_> = self
+                .inbound
+                .iter()
+                .map(|(port, _)| port.to_string())
+                .collect();
             let maps: Vec<_> = self.inbound.into_iter().map(|(_, map)| map).collect();
             command.env("LINKERD2_PROXY_INBOUND_PORTS", ports.join(","));
             command.env("GOSSAMER_PROXY_INBOUND_PORTS", maps.join(","));

@@ -68,9 +68,19 @@ fn is_whole(bytes: &[u8]) -> bool {
 fn parse(text: &str) -> Option<Answer> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { dechunk(body)? } else { body.to_owned() };
-    Some(Answer { status, head: head.to_owned(), body })
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    let body = if chunked {
+        dechunk(body)?
+    } else {
+        body.to_owned()
+    };
+    Some(Answer {
+        status,
+        head: head.to_owned(),
+        body,
+    })
 }
 
 fn dechunk(mut rest: &str) -> Option<String> {
@@ -109,7 +119,10 @@ impl Metrics {
     pub fn scrape(addr: SocketAddr) -> io::Result<Self> {
         let answer = get(addr, "/metrics")?;
         if answer.status != 200 {
-            return Err(io::Error::other(format!("/metrics answered {}", answer.status)));
+            return Err(io::Error::other(format!(
+                "/metrics answered {}",
+                answer.status
+            )));
         }
         Ok(Self::parse(answer.body))
     }
@@ -136,7 +149,10 @@ impl Metrics {
 
     /// Sum over [`find`](Self::find); 0 when there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.find(name, labels).iter().map(|sample| sample.value).sum()
+        self.find(name, labels)
+            .iter()
+            .map(|sample| sample.value)
+            .sum()
     }
 }
 
@@ -150,7 +166,11 @@ fn parse_sample(line: &str) -> Option<Sample> {
     };
     let value = value.split(' ').next()?.parse().ok()?;
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    Some(Sample { name: name.to_owned(), labels: parse_labels(labels)?, value })
+    Some(Sample {
+        name: name.to_owned(),
+        labels: parse_labels(labels)?,
+        value,
+    })
 }
 
 fn parse_labels(mut rest: &str) -> Option<BTreeMap<String, String>> {
@@ -190,7 +210,8 @@ mod tests {
 
     #[test]
     fn reads_chunked_answers() {
-        let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        let text =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
         assert_eq!(parse(text).expect("valid").body, "abc");
     }
 }

@@ -70,9 +70,9 @@ impl Server {
 
     /// `n` replicas, called `r0`, `r1` and so on.
     pub async fn replicas(n: usize) -> Vec<Self> {
-        futures::future::join_all((0..n).map(|i| async move {
-            Self::start(&format!("r{i}")).await
-        }))
+        futures::future::join_all(
+            (0..n).map(|i| async move { Self::start(&format!("r{i}")).await }),
+        )
         .await
     }
 
@@ -89,7 +89,11 @@ impl Server {
             busy,
             max_streams,
         });
-        let server = Self { addr, shared, task: Mutex::default() };
+        let server = Self {
+            addr,
+            shared,
+            task: Mutex::default(),
+        };
         server.listen().await;
         server
     }
@@ -183,7 +187,10 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     // How a connection ends is for the test's client to judge.
     if is_http2 {
         let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        let _ = server.max_concurrent_streams(max_streams).serve_connection(io, service).await;
+        let _ = server
+            .max_concurrent_streams(max_streams)
+            .serve_connection(io, service)
+            .await;
     } else {
         let mut server = hyper::server::conn::http1::Builder::new();
         server.header_read_timeout(None).preserve_header_case(true);

@@ -57,7 +57,12 @@ impl Server {
     {
         let handler: Handler = Arc::new(move |stream| Box::pin(handler(stream)));
         let (accepted, task) = Default::default();
-        let server = Self { addr, handler, accepted, task };
+        let server = Self {
+            addr,
+            handler,
+            accepted,
+            task,
+        };
         server.listen().await;
         server
     }
@@ -198,8 +203,13 @@ impl Raw {
         let stream = eventually::within("connected", DEADLINE, connect)
             .await
             .unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"));
-        stream.set_nodelay(true).expect("an open socket takes options");
-        Self { stream, ahead: Vec::new() }
+        stream
+            .set_nodelay(true)
+            .expect("an open socket takes options");
+        Self {
+            stream,
+            ahead: Vec::new(),
+        }
     }
 
     /// The socket itself.
@@ -237,7 +247,10 @@ impl Raw {
     pub async fn take(&mut self, n: usize) -> Vec<u8> {
         while self.ahead.len() < n {
             let got = self.ahead.len();
-            assert!(self.fill().await > 0, "the stream ended after {got} of {n} bytes");
+            assert!(
+                self.fill().await > 0,
+                "the stream ended after {got} of {n} bytes"
+            );
         }
         self.ahead.drain(..n).collect()
     }
@@ -262,12 +275,19 @@ impl Raw {
     /// Expects the end of the stream, or a reset, and nothing before it.
     pub async fn expect_end(&mut self) {
         let rest = self.rest().await;
-        assert!(rest.is_empty(), "expected the end, got {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "expected the end, got {:?}",
+            String::from_utf8_lossy(&rest)
+        );
     }
 
     /// Says that nothing more will be sent.
     pub async fn finish_sending(&mut self) {
-        self.stream.shutdown().await.expect("an open socket can be shut down");
+        self.stream
+            .shutdown()
+            .await
+            .expect("an open socket can be shut down");
     }
 
     /// The next HTTP/1 answer, with its body if it has one.
@@ -286,7 +306,11 @@ impl Raw {
         let head = String::from_utf8_lossy(&self.until(b"\r\n\r\n").await).into_owned();
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.unwrap_or_else(|| panic!("not an HTTP answer: {head:?}"));
-        RawAnswer { status, head, body: Vec::new() }
+        RawAnswer {
+            status,
+            head,
+            body: Vec::new(),
+        }
     }
 
     /// A chunked body with its framing and trailers.
@@ -315,6 +339,8 @@ impl Raw {
     /// Reads some more; 0 at the end, however it came.
     async fn fill(&mut self) -> usize {
         let read = self.stream.read_buf(&mut self.ahead);
-        eventually::within("more bytes", DEADLINE, read).await.unwrap_or(0)
+        eventually::within("more bytes", DEADLINE, read)
+            .await
+            .unwrap_or(0)
     }
 }

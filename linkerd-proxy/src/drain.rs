@@ -7,42 +7,64 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
     task::{Context, Poll},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 /// Starts a drain and waits for its end.
 pub struct Drain {
     signal: watch::Sender<bool>,
-    guards: mpsc::Receiver<()>,
+    guards: Arc<Guards>,
 }
 
 /// Tells when to drain, and hands out guards.
 #[derive(Clone)]
 pub struct Signal {
     signal: watch::Receiver<bool>,
-    guard: mpsc::Sender<()>,
+    guards: Arc<Guards>,
 }
 
 /// Something that the end of the drain waits for.
-pub struct Guard(#[expect(dead_code, reason = "held for its drop")] mpsc::Sender<()>);
+pub struct Guard(Arc<Guards>);
 
 /// A wait for the signal that can be polled many times for the price of one registration.
 pub struct Waiting(Pin<Box<dyn Future<Output = ()>>>);
 
+#[derive(Default)]
+struct Guards {
+    count: AtomicUsize,
+    none_left: Notify,
+}
+
 /// A drain, and its signal.
 pub fn channel() -> (Drain, Signal) {
     let (tx, rx) = watch::channel(false);
-    let (guard, guards) = mpsc::channel(1);
-    (Drain { signal: tx, guards }, Signal { signal: rx, guard })
+    let guards = Arc::<Guards>::default();
+    let drain = Drain {
+        signal: tx,
+        guards: guards.clone(),
+    };
+    (drain, Signal { signal: rx, guards })
 }
 
 impl Drain {
-    /// Gives the signal and waits until every guard and every signal is gone. Cancel-safe.
+    /// Gives the signal and waits until every guard is gone. Cancel-safe.
     pub async fn drain(&mut self) {
         self.signal.send_replace(true);
-        // Nothing is ever sent: this ends when the last sender is dropped.
-        while self.guards.recv().await.is_some() {}
+        loop {
+            let none_left = self.guards.none_left.notified();
+            if self.guards.count.load(Acquire) == 0 {
+                return;
+            }
+            none_left.await;
+        }
     }
 }
 
@@ -54,20 +76,24 @@ impl Signal {
         let _ = signal.wait_for(|draining| *draining).await;
     }
 
-    /// Whether it is time to drain.
-    pub fn is_draining(&self) -> bool {
-        *self.signal.borrow()
-    }
-
     /// Makes the drain wait until the guard is dropped.
     pub fn guard(&self) -> Guard {
-        Guard(self.guard.clone())
+        self.guards.count.fetch_add(1, AcqRel);
+        Guard(self.guards.clone())
     }
 
     /// Like [`Signal::drained`], to be polled by hand.
     pub fn waiting(&self) -> Waiting {
         let signal = self.clone();
         Waiting(Box::pin(async move { signal.drained().await }))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, AcqRel) == 1 {
+            self.0.none_left.notify_waiters();
+        }
     }
 }
 
@@ -84,7 +110,7 @@ mod tests {
     use tokio_test::{assert_pending, assert_ready, task};
 
     #[tokio::test]
-    async fn a_drain_waits_for_every_guard() {
+    async fn a_drain_waits_for_every_guard_but_not_for_signals() {
         let (mut drain, signal) = channel();
         let guard = signal.guard();
         let mut waiting = task::spawn({
@@ -96,9 +122,9 @@ mod tests {
         assert_pending!(draining.poll());
         assert!(waiting.is_woken());
         assert_ready!(waiting.poll());
-        drop((signal, waiting));
-        assert_pending!(draining.poll());
         drop(guard);
+        assert!(draining.is_woken());
         assert_ready!(draining.poll());
+        drop(signal);
     }
 }

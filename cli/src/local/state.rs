@@ -64,13 +64,28 @@ pub(super) fn running(root: &Path) -> Result<Vec<String>, StateError> {
 /// Removes a directory whose owner is dead, and its processes; `false` if the owner lives.
 pub(super) fn sweep(path: &Path) -> Result<bool, StateError> {
     let Some(lock) = try_lock(path)? else {
-        return Ok(!path.join("lock").exists());
+        let unowned = !path.join("lock").exists();
+        if unowned {
+            // Fails, as it should, while something is in it: a mesh that is about to start.
+            let _ = std::fs::remove_dir(path);
+        }
+        return Ok(unowned);
     };
     drop(StateDir {
         path: path.to_path_buf(),
         _lock: lock,
     });
     Ok(true)
+}
+
+/// Whether a process runs; one that has ended and waits to be reaped does not.
+pub(super) fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which stands in parentheses and may contain anything.
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Makes the directory, for whoever needs a place in it before the mesh claims it.
@@ -122,6 +137,8 @@ impl StateDir {
 impl Drop for StateDir {
     fn drop(&mut self) {
         end_processes(&self.path);
+        // The lock goes last: as long as anything is left, it says whose it is.
+        clear(&self.path, &["lock"]);
         let _ = std::fs::remove_dir_all(&self.path);
         // The last mesh takes the common directory with it; with others in it this fails.
         if let Some(root) = self.path.parent() {
@@ -247,6 +264,14 @@ mod tests {
             .await
             .unwrap();
         assert!(!path.join("old").exists() && path.join("supervisor.log").exists());
+    }
+
+    #[test]
+    fn a_process_runs_until_it_has_ended() {
+        assert!(is_running(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(!is_running(child.id()));
     }
 
     #[test]

@@ -96,7 +96,10 @@ async fn message(body: Incoming) -> Result<Bytes, Status> {
     let body = time::timeout(REQUEST_DEADLINE, Limited::new(body, MAX_REQUEST).collect()).await;
     let body = body.map_err(|_| Status::deadline_exceeded("the request did not come in time"))?;
     let body = body.map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let mut body = body.to_bytes();
+    unframe(body.to_bytes())
+}
+
+fn unframe(mut body: Bytes) -> Result<Bytes, Status> {
     if body.len() < PREFIX {
         return Err(Status::invalid_argument("the request has no message"));
     }
@@ -133,4 +136,76 @@ fn trailers(status: &Status) -> HeaderMap {
         tracing::error!(%error, "cannot encode a status");
     }
     trailers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linkerd2_proxy_api::inbound::PortSpec;
+    use tonic::Code;
+
+    struct Echo;
+
+    impl Methods for Echo {
+        const NAME: &'static str = "test.Echo";
+
+        fn method(name: &str) -> Option<Method<Self>> {
+            (name == "Port").then_some(|_, request| {
+                let spec: PortSpec = decode(request)?;
+                Ok(futures::stream::once(async move { Ok(Frame::of(&spec)) }).boxed())
+            })
+        }
+    }
+
+    #[test]
+    fn a_request_is_one_plain_message() {
+        let Frame(whole) = Frame::of(&PortSpec {
+            workload: "demo:web-0".to_owned(),
+            port: 80,
+        });
+        assert_eq!(
+            unframe(whole.clone()).expect("a message"),
+            whole.slice(PREFIX..)
+        );
+        let twice = [&whole[..], &whole[..]].concat();
+        let compressed = [&[1], &whole[1..]].concat();
+        let huge = vec![0, 255, 255, 255, 255];
+        let table = [
+            (vec![], Code::InvalidArgument),
+            (vec![0; 4], Code::InvalidArgument),
+            (whole[..whole.len() - 1].to_vec(), Code::InvalidArgument),
+            (twice, Code::InvalidArgument),
+            (huge, Code::InvalidArgument),
+            (compressed, Code::Unimplemented),
+        ];
+        for (body, code) in table {
+            let refused = unframe(body.clone().into()).expect_err("not a message");
+            assert_eq!(refused.code(), code, "{body:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn methods_are_found_by_path() {
+        let services = Services::default().with(Echo);
+        let frames = services.call("/test.Echo/Port", Bytes::from_static(b"\x10\x50"));
+        let frames: Vec<_> = frames.expect("a method").collect().await;
+        let Frame(bytes) = frames[0].as_ref().expect("a message");
+        assert_eq!(&bytes[..], b"\0\0\0\0\x02\x10\x50");
+        let garbage = services.call("/test.Echo/Port", Bytes::from_static(b"\xff"));
+        assert_eq!(garbage.err().map(|s| s.code()), Some(Code::InvalidArgument));
+        for path in [
+            "/test.Echo/Other",
+            "/test.Other/Port",
+            "/",
+            "",
+            "/test.Echo/Port/x",
+        ] {
+            let refused = services.call(path, Bytes::new());
+            assert_eq!(
+                refused.err().map(|s| s.code()),
+                Some(Code::Unimplemented),
+                "{path}"
+            );
+        }
+    }
 }

@@ -21,6 +21,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const MAX_HEADERS: u32 = 16 * 1024;
 /// What a stream may have waiting for a slow reader, in bytes.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
+/// How long a client may say nothing at all.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
 /// After a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,6 +59,9 @@ async fn connection(
 ) {
     // Updates are small and should not wait for each other.
     let _ = socket.set_nodelay(true);
+    if time::timeout(FIRST_BYTE, socket.readable()).await.is_err() {
+        return;
+    }
     let service = service_fn(move |request| {
         let services = services.clone();
         async move { Ok::<_, Infallible>(respond(&services, request).await) }

@@ -63,7 +63,7 @@ async fn stat(
     let sources = Sources {
         cluster: &cluster,
         histories: &histories,
-        stale: stats.interval * 3,
+        stale: (stats.interval * 3).max(SHORTEST_WINDOW),
         now: Instant::now(),
     };
     Ok(Json(StatAnswer {

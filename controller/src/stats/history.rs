@@ -37,8 +37,8 @@ pub(super) struct History {
     /// The last page, by a hash of the series.
     previous: AHashMap<u64, Reading>,
     tracks: BTreeMap<Track, Timeline>,
-    /// Since when its pages cannot be read.
-    pub(super) failing: Option<Instant>,
+    /// When its page could not be read, if that is so since the last time.
+    pub(super) failed_at: Option<Instant>,
 }
 
 /// Traffic that is counted together.
@@ -106,7 +106,7 @@ impl History {
             pages: None,
             previous: AHashMap::new(),
             tracks: BTreeMap::new(),
-            failing: None,
+            failed_at: None,
         }
     }
 

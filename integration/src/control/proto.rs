@@ -36,7 +36,11 @@ pub struct Endpoint {
 impl From<SocketAddr> for Endpoint {
     fn from(addr: SocketAddr) -> Self {
         let pod = format!("pod-{}", addr.port());
-        Self { addr, weight: WEIGHT, labels: vec![("pod".to_owned(), pod)] }
+        Self {
+            addr,
+            weight: WEIGHT,
+            labels: vec![("pod".to_owned(), pod)],
+        }
     }
 }
 
@@ -113,15 +117,26 @@ impl Policy {
     }
 
     pub(super) fn to_proto(&self) -> OutboundPolicy {
-        OutboundPolicy { protocol: Some(self.protocol()), metadata: Some(service(&self.path)) }
+        OutboundPolicy {
+            protocol: Some(self.protocol()),
+            metadata: Some(service(&self.path)),
+        }
     }
 
     fn protocol(&self) -> ProxyProtocol {
         use proxy_protocol::{Detect, Grpc, Http1, Http2, Kind, Opaque};
         let failure_accrual = self.accrual.map(accrual);
-        let http1 = Http1 { routes: vec![self.http_route()], failure_accrual };
-        let http2 = Http2 { routes: vec![self.http_route()], failure_accrual };
-        let opaque = Opaque { routes: vec![self.opaque_route()] };
+        let http1 = Http1 {
+            routes: vec![self.http_route()],
+            failure_accrual,
+        };
+        let http2 = Http2 {
+            routes: vec![self.http_route()],
+            failure_accrual,
+        };
+        let opaque = Opaque {
+            routes: vec![self.opaque_route()],
+        };
         let kind = match self.protocol {
             Protocol::Detect(timeout) => Kind::Detect(Detect {
                 timeout: duration(timeout),
@@ -132,26 +147,31 @@ impl Policy {
             Protocol::Opaque => Kind::Opaque(opaque),
             Protocol::Http1 => Kind::Http1(http1),
             Protocol::Http2 => Kind::Http2(http2),
-            Protocol::Grpc => {
-                Kind::Grpc(Grpc { routes: vec![self.grpc_route()], failure_accrual })
-            }
+            Protocol::Grpc => Kind::Grpc(Grpc {
+                routes: vec![self.grpc_route()],
+                failure_accrual,
+            }),
         };
         ProxyProtocol { kind: Some(kind) }
     }
 
     fn http_route(&self) -> outbound::HttpRoute {
         use http_route::{Distribution, RouteBackend, Rule, distribution};
-        let backend = RouteBackend { backend: Some(self.backend()), ..Default::default() };
-        let backends =
-            distribution::Kind::FirstAvailable(distribution::FirstAvailable { backends: vec![
-                backend,
-            ] });
+        let backend = RouteBackend {
+            backend: Some(self.backend()),
+            ..Default::default()
+        };
+        let backends = distribution::Kind::FirstAvailable(distribution::FirstAvailable {
+            backends: vec![backend],
+        });
         outbound::HttpRoute {
             metadata: Some(default("http")),
             hosts: Vec::new(),
             rules: vec![Rule {
                 matches: vec![any_path()],
-                backends: Some(Distribution { kind: Some(backends) }),
+                backends: Some(Distribution {
+                    kind: Some(backends),
+                }),
                 ..Default::default()
             }],
         }
@@ -159,17 +179,21 @@ impl Policy {
 
     fn grpc_route(&self) -> outbound::GrpcRoute {
         use outbound::grpc_route::{Distribution, RouteBackend, Rule, distribution};
-        let backend = RouteBackend { backend: Some(self.backend()), ..Default::default() };
-        let backends =
-            distribution::Kind::FirstAvailable(distribution::FirstAvailable { backends: vec![
-                backend,
-            ] });
+        let backend = RouteBackend {
+            backend: Some(self.backend()),
+            ..Default::default()
+        };
+        let backends = distribution::Kind::FirstAvailable(distribution::FirstAvailable {
+            backends: vec![backend],
+        });
         outbound::GrpcRoute {
             metadata: Some(default("grpc")),
             hosts: Vec::new(),
             rules: vec![Rule {
                 matches: vec![Default::default()],
-                backends: Some(Distribution { kind: Some(backends) }),
+                backends: Some(Distribution {
+                    kind: Some(backends),
+                }),
                 ..Default::default()
             }],
         }
@@ -177,15 +201,19 @@ impl Policy {
 
     fn opaque_route(&self) -> outbound::OpaqueRoute {
         use opaque_route::{Distribution, RouteBackend, Rule, distribution};
-        let backend = RouteBackend { backend: Some(self.backend()), ..Default::default() };
-        let backends =
-            distribution::Kind::FirstAvailable(distribution::FirstAvailable { backends: vec![
-                backend,
-            ] });
+        let backend = RouteBackend {
+            backend: Some(self.backend()),
+            ..Default::default()
+        };
+        let backends = distribution::Kind::FirstAvailable(distribution::FirstAvailable {
+            backends: vec![backend],
+        });
         outbound::OpaqueRoute {
             metadata: Some(default("opaque")),
             rules: vec![Rule {
-                backends: Some(Distribution { kind: Some(backends) }),
+                backends: Some(Distribution {
+                    kind: Some(backends),
+                }),
                 filters: Vec::new(),
             }],
         }
@@ -224,7 +252,10 @@ pub fn detected_port(timeout: Duration) -> Server {
         http_routes: Vec::new(),
         http_local_rate_limit: None,
     };
-    server(inbound::proxy_protocol::Kind::Detect(detect), vec![anyone()])
+    server(
+        inbound::proxy_protocol::Kind::Detect(detect),
+        vec![anyone()],
+    )
 }
 
 /// Any client, bytes not looked at.
@@ -234,7 +265,11 @@ pub fn opaque_port() -> Server {
 }
 
 fn server(kind: inbound::proxy_protocol::Kind, authorizations: Vec<Authz>) -> Server {
-    let labels = labels(&[("group", ""), ("kind", "default"), ("name", "all-unauthenticated")]);
+    let labels = labels(&[
+        ("group", ""),
+        ("kind", "default"),
+        ("name", "all-unauthenticated"),
+    ]);
     Server {
         protocol: Some(inbound::ProxyProtocol { kind: Some(kind) }),
         server_ips: Vec::new(),
@@ -245,7 +280,10 @@ fn server(kind: inbound::proxy_protocol::Kind, authorizations: Vec<Authz>) -> Se
 
 fn anyone() -> Authz {
     let everywhere = |ip: IpAddress| Network {
-        net: Some(IpNetwork { ip: Some(ip), prefix_len: 0 }),
+        net: Some(IpNetwork {
+            ip: Some(ip),
+            prefix_len: 0,
+        }),
         except: Vec::new(),
     };
     let v4 = IpAddr::from([0u8; 4]).into();
@@ -253,9 +291,15 @@ fn anyone() -> Authz {
     Authz {
         networks: vec![everywhere(v4), everywhere(v6)],
         authentication: Some(Authn {
-            permit: Some(authn::Permit::Unauthenticated(authn::PermitUnauthenticated {})),
+            permit: Some(authn::Permit::Unauthenticated(
+                authn::PermitUnauthenticated {},
+            )),
         }),
-        labels: labels(&[("group", ""), ("kind", "default"), ("name", "all-unauthenticated")]),
+        labels: labels(&[
+            ("group", ""),
+            ("kind", "default"),
+            ("name", "all-unauthenticated"),
+        ]),
         metadata: Some(default("all-unauthenticated")),
     }
 }
@@ -273,43 +317,71 @@ pub fn add(path: &str, endpoints: &[Endpoint]) -> Update {
         })
         .collect();
     let metric_labels = labels(&[("service", name), ("namespace", namespace)]);
-    Update { update: Some(Kind::Add(WeightedAddrSet { addrs, metric_labels })) }
+    Update {
+        update: Some(Kind::Add(WeightedAddrSet {
+            addrs,
+            metric_labels,
+        })),
+    }
 }
 
 /// `remove` for `addrs`.
 pub fn remove(addrs: &[SocketAddr]) -> Update {
-    Update { update: Some(Kind::Remove(AddrSet { addrs: addrs.iter().copied().map(tcp).collect() })) }
+    Update {
+        update: Some(Kind::Remove(AddrSet {
+            addrs: addrs.iter().copied().map(tcp).collect(),
+        })),
+    }
 }
 
 /// `no_endpoints`.
 pub fn no_endpoints(exists: bool) -> Update {
-    Update { update: Some(Kind::NoEndpoints(NoEndpoints { exists })) }
+    Update {
+        update: Some(Kind::NoEndpoints(NoEndpoints { exists })),
+    }
 }
 
 /// An address that is none: the IP is missing.
 pub fn malformed_add() -> Update {
     let broken = WeightedAddr {
-        addr: Some(TcpAddress { ip: None, port: 70_000 }),
+        addr: Some(TcpAddress {
+            ip: None,
+            port: 70_000,
+        }),
         weight: WEIGHT,
         ..Default::default()
     };
-    let set = WeightedAddrSet { addrs: vec![broken], metric_labels: HashMap::new() };
-    Update { update: Some(Kind::Add(set)) }
+    let set = WeightedAddrSet {
+        addrs: vec![broken],
+        metric_labels: HashMap::new(),
+    };
+    Update {
+        update: Some(Kind::Add(set)),
+    }
 }
 
 /// A policy of which no part can be understood.
 pub fn malformed_policy() -> OutboundPolicy {
-    OutboundPolicy { protocol: Some(ProxyProtocol { kind: None }), metadata: None }
+    OutboundPolicy {
+        protocol: Some(ProxyProtocol { kind: None }),
+        metadata: None,
+    }
 }
 
 /// A server policy of which no part can be understood.
 pub fn malformed_server() -> Server {
-    Server { protocol: Some(inbound::ProxyProtocol { kind: None }), ..Default::default() }
+    Server {
+        protocol: Some(inbound::ProxyProtocol { kind: None }),
+        ..Default::default()
+    }
 }
 
 /// `addr` on the wire.
 pub fn tcp(addr: SocketAddr) -> TcpAddress {
-    TcpAddress { ip: Some(addr.ip().into()), port: addr.port().into() }
+    TcpAddress {
+        ip: Some(addr.ip().into()),
+        port: addr.port().into(),
+    }
 }
 
 /// `IP:PORT` from the wire.
@@ -330,8 +402,10 @@ fn accrual((max_failures, pause): (u32, Duration)) -> FailureAccrual {
         jitter_ratio: 0.5,
         respect_retry_after_hint: false,
     };
-    let consecutive =
-        failure_accrual::ConsecutiveFailures { max_failures, backoff: Some(backoff) };
+    let consecutive = failure_accrual::ConsecutiveFailures {
+        max_failures,
+        backoff: Some(backoff),
+    };
     FailureAccrual {
         ejection: None,
         kind: Some(failure_accrual::Kind::ConsecutiveFailures(consecutive)),
@@ -341,7 +415,10 @@ fn accrual((max_failures, pause): (u32, Duration)) -> FailureAccrual {
 fn any_path() -> linkerd2_proxy_api::http_route::HttpRouteMatch {
     use linkerd2_proxy_api::http_route::{HttpRouteMatch, PathMatch, path_match};
     let prefix = path_match::Kind::Prefix("/".to_owned());
-    HttpRouteMatch { path: Some(PathMatch { kind: Some(prefix) }), ..Default::default() }
+    HttpRouteMatch {
+        path: Some(PathMatch { kind: Some(prefix) }),
+        ..Default::default()
+    }
 }
 
 fn service(path: &str) -> Metadata {
@@ -354,11 +431,15 @@ fn service(path: &str) -> Metadata {
         section: String::new(),
         port,
     };
-    Metadata { kind: Some(metadata::Kind::Resource(resource)) }
+    Metadata {
+        kind: Some(metadata::Kind::Resource(resource)),
+    }
 }
 
 fn default(name: &str) -> Metadata {
-    Metadata { kind: Some(metadata::Kind::Default(name.to_owned())) }
+    Metadata {
+        kind: Some(metadata::Kind::Default(name.to_owned())),
+    }
 }
 
 /// Name, namespace and port of `name.namespace.svc.cluster.local:port`.
@@ -366,11 +447,18 @@ fn split(path: &str) -> (&str, &str, u32) {
     let (host, port) = path.rsplit_once(':').unwrap_or((path, "0"));
     let mut parts = host.split('.');
     let name = parts.next().unwrap_or_default();
-    (name, parts.next().unwrap_or("demo"), port.parse().unwrap_or(0))
+    (
+        name,
+        parts.next().unwrap_or("demo"),
+        port.parse().unwrap_or(0),
+    )
 }
 
 fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 fn duration(d: Duration) -> Option<prost_types::Duration> {

@@ -103,12 +103,16 @@ impl Destination for Services {
         let path = request.into_inner().path;
         self.called(format!("GetProfile {path}")).await?;
         let mut state = self.state.lock();
-        let Some((name, _)) = path.rsplit_once(':').filter(|_| state.policies.contains_key(&path))
+        let Some((name, _)) = path
+            .rsplit_once(':')
+            .filter(|_| state.policies.contains_key(&path))
         else {
             return Err(Status::invalid_argument(format!("no such service: {path}")));
         };
-        let profile =
-            DestinationProfile { fully_qualified_name: name.to_owned(), ..Default::default() };
+        let profile = DestinationProfile {
+            fully_qualified_name: name.to_owned(),
+            ..Default::default()
+        };
         let (sender, answer) = stream(profile);
         state.profile_streams.push(sender);
         answer
@@ -119,12 +123,10 @@ impl Destination for Services {
 impl OutboundPolicies for Services {
     type WatchStream = ReceiverStream<Result<OutboundPolicy, Status>>;
 
-    async fn get(
-        &self,
-        request: Request<TrafficSpec>,
-    ) -> Result<Response<OutboundPolicy>, Status> {
+    async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
         let target = target(request.into_inner())?;
-        self.called(format!("OutboundPolicies.Get {target}")).await?;
+        self.called(format!("OutboundPolicies.Get {target}"))
+            .await?;
         self.outbound(&target).map(Response::new)
     }
 
@@ -162,5 +164,9 @@ fn port(spec: &PortSpec) -> Result<u16, Status> {
 }
 
 fn server(state: &State, port: u16) -> Server {
-    state.servers.get(&port).cloned().unwrap_or_else(proto::open_port)
+    state
+        .servers
+        .get(&port)
+        .cloned()
+        .unwrap_or_else(proto::open_port)
 }

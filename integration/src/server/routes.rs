@@ -31,7 +31,10 @@ pub(super) async fn answer(request: Request<Incoming>, shared: &Shared) -> Respo
     // The sender lives as long as the server does.
     let _ = hanging.wait_for(|is_hanging| !is_hanging).await;
     let behaviour = *shared.behaviour.lock();
-    while behaviour.at_once.is_some_and(|n| shared.busy.load(Ordering::SeqCst) >= n) {
+    while behaviour
+        .at_once
+        .is_some_and(|n| shared.busy.load(Ordering::SeqCst) >= n)
+    {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let _busy = Count::up(&shared.busy);
@@ -88,9 +91,16 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 fn grpc(request: Request<Incoming>) -> Response<Body> {
     let status = request.headers().get("x-answer-status").cloned();
     let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", status.unwrap_or(HeaderValue::from_static("0")));
+    trailers.insert(
+        "grpc-status",
+        status.unwrap_or(HeaderValue::from_static("0")),
+    );
     let end = futures::stream::once(async { Ok(Frame::trailers(trailers)) });
-    let body = request.into_body().into_data_stream().map_ok(Frame::data).map_err(Into::into);
+    let body = request
+        .into_body()
+        .into_data_stream()
+        .map_ok(Frame::data)
+        .map_err(Into::into);
     let mut response = Response::new(StreamBody::new(body.chain(end)).boxed_unsync());
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -98,7 +108,11 @@ fn grpc(request: Request<Incoming>) -> Response<Body> {
 }
 
 fn text(text: String) -> Response<Body> {
-    Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync())
+    Response::new(
+        Full::new(Bytes::from(text))
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    )
 }
 
 fn with_status(code: u16) -> Response<Body> {
@@ -112,14 +126,25 @@ fn bytes(n: usize) -> Response<Body> {
     let sizes = (0..n).step_by(CHUNK).map(move |at| CHUNK.min(n - at));
     let frames = sizes.map(move |size| Ok(Frame::data(chunk.slice(..size))));
     let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_LENGTH, n.into());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, n.into());
     response
 }
 
 fn describe(request: &Request<Incoming>) -> String {
-    let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
+    let mut text = format!(
+        "{} {} {:?}\n",
+        request.method(),
+        request.uri(),
+        request.version()
+    );
     for (name, value) in request.headers() {
-        let _ = writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        let _ = writeln!(
+            text,
+            "{name}: {}",
+            String::from_utf8_lossy(value.as_bytes())
+        );
     }
     text
 }
@@ -127,10 +152,15 @@ fn describe(request: &Request<Incoming>) -> String {
 fn trailers() -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", HeaderValue::from_static("5"));
-    let frames = [Ok(Frame::data(Bytes::from_static(b"hello"))), Ok(Frame::trailers(trailers))];
+    let frames = [
+        Ok(Frame::data(Bytes::from_static(b"hello"))),
+        Ok(Frame::trailers(trailers)),
+    ];
     let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-checksum"));
+    response
+        .headers_mut()
+        .insert(header::TRAILER, HeaderValue::from_static("x-checksum"));
     response
 }
 

@@ -28,9 +28,24 @@ async fn a_proxy_without_control_plane_is_live() {
 async fn the_log_level_can_be_read_and_changed() {
     let outbound = Outbound::start(1).await;
     let proxy = &outbound.proxy;
-    assert!(proxy.ask("GET", "/proxy-log-level", "").body.contains("linkerd=info"));
-    assert_eq!(proxy.ask("PUT", "/proxy-log-level", "warn,linkerd=debug").status, 204);
-    assert!(proxy.ask("GET", "/proxy-log-level", "").body.contains("linkerd=debug"));
+    assert!(
+        proxy
+            .ask("GET", "/proxy-log-level", "")
+            .body
+            .contains("linkerd=info")
+    );
+    assert_eq!(
+        proxy
+            .ask("PUT", "/proxy-log-level", "warn,linkerd=debug")
+            .status,
+        204
+    );
+    assert!(
+        proxy
+            .ask("GET", "/proxy-log-level", "")
+            .body
+            .contains("linkerd=debug")
+    );
     let bad = proxy.ask("PUT", "/proxy-log-level", "linkerd=nonsense=5");
     assert_eq!(bad.status, 400, "{}", bad.body);
     let wrong = proxy.ask("POST", "/proxy-log-level", "info");
@@ -42,9 +57,10 @@ async fn the_log_level_can_be_read_and_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_environment_is_told_without_secrets() {
     let outbound = Outbound::with(1, |builder| {
-        builder
-            .env("SOME_SECRET_TOKEN", "hunter2")
-            .env("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "-----BEGIN CERTIFICATE-----")
+        builder.env("SOME_SECRET_TOKEN", "hunter2").env(
+            "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS",
+            "-----BEGIN CERTIFICATE-----",
+        )
     })
     .await;
     let proxy = &outbound.proxy;
@@ -56,7 +72,10 @@ async fn the_environment_is_told_without_secrets() {
 
     let some = proxy.ask("GET", "/env.json?LINKERD2_PROXY_LOG&NOT_SET", "");
     let json: serde_json::Value = serde_json::from_str(&some.body).expect("it is JSON");
-    assert!(json["LINKERD2_PROXY_LOG"].is_string() && json["NOT_SET"].is_null(), "{json}");
+    assert!(
+        json["LINKERD2_PROXY_LOG"].is_string() && json["NOT_SET"].is_null(),
+        "{json}"
+    );
     assert_eq!(proxy.ask("GET", "/env.json?A=1", "").status, 400);
     assert_eq!(proxy.ask("POST", "/env.json", "").status, 405);
 }
@@ -65,7 +84,10 @@ async fn the_environment_is_told_without_secrets() {
 async fn shutdown_is_off_unless_switched_on() {
     let outbound = Outbound::start(1).await;
     let off = outbound.proxy.ask("POST", "/shutdown", "");
-    assert_eq!((off.status, off.body.as_str()), (404, "shutdown endpoint is not enabled\n"));
+    assert_eq!(
+        (off.status, off.body.as_str()),
+        (404, "shutdown endpoint is not enabled\n")
+    );
 
     let mut outbound = Outbound::with(1, |builder| {
         builder.env("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", "true")

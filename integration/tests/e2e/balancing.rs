@@ -16,7 +16,9 @@ async fn a_slow_replica_gets_less_than_a_fifth_of_its_equal_share() {
     for server in &outbound.replicas[1..] {
         server.delay(Duration::from_millis(2));
     }
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(32);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(32);
     let report = load.run(Duration::from_secs(5)).await;
     report.assert_no_failure();
     let equal = report.total() / 3;
@@ -29,7 +31,9 @@ async fn equal_replicas_get_equal_shares() {
     for server in &outbound.replicas {
         server.delay(Duration::from_millis(5));
     }
-    let load = Load::http1(outbound.addr(), &web("/")).rate(300).connections(32);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(300)
+        .connections(32);
     let report = load.run(Duration::from_secs(4)).await;
     report.assert_no_failure();
     for name in ["r0", "r1", "r2"] {
@@ -45,10 +49,16 @@ async fn a_replica_that_fails_fast_attracts_no_traffic() {
     for server in &outbound.replicas[1..] {
         server.delay(Duration::from_millis(20));
     }
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(32);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(32);
     let report = load.run(Duration::from_secs(4)).await;
     let failing = outbound.replicas[0].requests() as u64;
-    assert!(failing < report.total() / 3 / 2, "{failing} of {}", report.total());
+    assert!(
+        failing < report.total() / 3 / 2,
+        "{failing} of {}",
+        report.total()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,17 +68,26 @@ async fn weights_are_honoured() {
         .endpoints()
         .into_iter()
         .zip([WEIGHT, 4 * WEIGHT])
-        .map(|(addr, weight)| Endpoint { weight, ..Endpoint::from(addr) })
+        .map(|(addr, weight)| Endpoint {
+            weight,
+            ..Endpoint::from(addr)
+        })
         .collect();
     outbound.control.weighted_endpoints(WEB, &endpoints);
     for server in &outbound.replicas {
         server.delay(Duration::from_millis(5));
     }
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(32);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(32);
     let report = load.run(Duration::from_secs(4)).await;
     report.assert_no_failure();
     let ratio = report.of("r1") as f64 / report.of("r0").max(1) as f64;
-    assert!((2.0..10.0).contains(&ratio), "four times the weight: {:?}", report.by_server);
+    assert!(
+        (2.0..10.0).contains(&ratio),
+        "four times the weight: {:?}",
+        report.by_server
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,18 +99,30 @@ async fn consecutive_failures_take_a_replica_out_until_it_proves_itself() {
     outbound.control.policy(WEB, &accrual);
     let broken = &outbound.replicas[0];
     broken.status(Some(503));
-    let load = Load::http1(outbound.addr(), &web("/")).rate(100).connections(16).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(100)
+        .connections(16)
+        .start();
     eventually::holds("the broken one is tripped", SOON, || async {
         broken.requests() >= 5
     })
     .await;
     let before = broken.requests();
-    let report = Load::http1(outbound.addr(), &web("/")).run(Duration::from_secs(2)).await;
+    let report = Load::http1(outbound.addr(), &web("/"))
+        .run(Duration::from_secs(2))
+        .await;
     let reached = broken.requests() - before;
-    assert!(reached <= 20, "{reached} of {} requests were let through", report.total());
+    assert!(
+        reached <= 20,
+        "{reached} of {} requests were let through",
+        report.total()
+    );
 
     broken.status(None);
-    eventually::holds("it is used again", SOON * 2, || async { load.report().ok > 100 }).await;
+    eventually::holds("it is used again", SOON * 2, || async {
+        load.report().ok > 100
+    })
+    .await;
     load.stop().await;
 }
 
@@ -99,7 +130,9 @@ async fn consecutive_failures_take_a_replica_out_until_it_proves_itself() {
 async fn a_replica_that_refuses_is_left_alone_while_others_serve() {
     let outbound = Outbound::start(3).await;
     outbound.replicas[0].kill();
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(16);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(16);
     let report = load.run(Duration::from_secs(3)).await;
     // Refused connects are no failures: the request has not been sent.
     report.assert_no_failure();
@@ -109,7 +142,9 @@ async fn a_replica_that_refuses_is_left_alone_while_others_serve() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_requests_are_balanced_one_by_one() {
     let outbound = Outbound::start(3).await;
-    let load = Load::http2(outbound.addr(), &web("/")).rate(200).connections(1);
+    let load = Load::http2(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(1);
     let report = load.run(Duration::from_secs(3)).await;
     report.assert_no_failure();
     for server in &outbound.replicas {
@@ -121,11 +156,17 @@ async fn http_2_requests_are_balanced_one_by_one() {
 async fn a_new_replica_gets_its_share() {
     let outbound = Outbound::start(2).await;
     let new = Server::start("new").await;
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(16).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(16)
+        .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 100 }).await;
     let mut endpoints = outbound.endpoints();
     endpoints.push(new.addr());
     outbound.control.endpoints(WEB, &endpoints);
-    eventually::holds("the new one is used", SOON, || async { new.requests() > 50 }).await;
+    eventually::holds("the new one is used", SOON, || async {
+        new.requests() > 50
+    })
+    .await;
     load.stop().await.assert_no_failure();
 }

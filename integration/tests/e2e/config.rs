@@ -39,7 +39,10 @@ async fn an_address_in_use_is_a_failed_start() {
 async fn variables_of_linkerd_that_are_not_acted_on_are_accepted() {
     let control = ControlPlane::start();
     let proxy = proxy::with(&control)
-        .env("LINKERD2_PROXY_TAP_SVC_NAME", "tap.linkerd-viz.serviceaccount.identity.linkerd")
+        .env(
+            "LINKERD2_PROXY_TAP_SVC_NAME",
+            "tap.linkerd-viz.serviceaccount.identity.linkerd",
+        )
         .env("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS", "80")
         .env("LINKERD2_PROXY_CORES_MIN", "1")
         .env("LINKERD2_PROXY_CONTROL_STREAM_INITIAL_TIMEOUT", "3s")
@@ -52,13 +55,16 @@ async fn variables_of_linkerd_that_are_not_acted_on_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_can_be_json() {
     let control = ControlPlane::start();
-    let mut proxy =
-        proxy::with(&control).env("LINKERD2_PROXY_LOG_FORMAT", "json").start();
+    let mut proxy = proxy::with(&control)
+        .env("LINKERD2_PROXY_LOG_FORMAT", "json")
+        .start();
     proxy.terminate();
     proxy.wait(crate::rig::SOON * 2).expect("it ends");
     let log = proxy.log();
-    let lines: Vec<serde_json::Value> =
-        log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
     assert!(!lines.is_empty());
     assert!(lines.iter().all(|line| line["level"].is_string()), "{log}");
 }

@@ -41,7 +41,9 @@ async fn http_1_is_seen_however_slowly_it_comes() {
         let answer = raw.answer().await;
         assert_eq!((answer.status, answer.body.len()), (200, 4), "{path}");
     }
-    let http1 = both.proxy.metric("request_total", &[("direction", "outbound")]);
+    let http1 = both
+        .proxy
+        .metric("request_total", &[("direction", "outbound")]);
     assert_eq!(http1, 1.0, "it was counted as a request");
 }
 
@@ -115,7 +117,9 @@ async fn undecided_bytes_pass_at_the_deadline() {
         eventually::holds(&format!("{path}: the policy is in force"), SOON, || async {
             let mut raw = Raw::connect(addr).await;
             raw.send("GE").await;
-            tokio::time::timeout(soon * 2, raw.take(2)).await.is_ok_and(|echo| echo == b"GE")
+            tokio::time::timeout(soon * 2, raw.take(2))
+                .await
+                .is_ok_and(|echo| echo == b"GE")
         })
         .await;
         let mut raw = Raw::connect(addr).await;
@@ -136,7 +140,9 @@ async fn a_connection_closed_without_a_byte_is_closed_and_forgotten() {
         eventually::within("the end", SOON, raw.expect_end()).await;
     }
     eventually::holds("no connection is left open", SOON, || async {
-        both.proxy.metric("tcp_open_connections", &[("peer", "src")]) == 0.0
+        both.proxy
+            .metric("tcp_open_connections", &[("peer", "src")])
+            == 0.0
     })
     .await;
 }
@@ -152,7 +158,10 @@ async fn both_address_families_are_served() {
     let server = Server::start("app").await;
     let both = Both::with(server.addr(), |builder| {
         let v4 = SocketAddr::from((builder.ip(), 4140));
-        builder.env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS", &format!("{v4},{v6}"))
+        builder.env(
+            "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS",
+            &format!("{v4},{v6}"),
+        )
     });
     for addr in [both.proxy.outbound(), v6] {
         let answer = client::get(addr, "http://web.demo.svc.cluster.local/").await;

@@ -22,13 +22,18 @@ const A_SECOND: Duration = Duration::from_millis(1500);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_that_come_and_go_cost_no_request() {
     let outbound = Outbound::start(6).await;
-    let load = Load::http1(outbound.addr(), &web("/")).rate(1000).connections(64).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(1000)
+        .connections(64)
+        .start();
     let all = outbound.endpoints();
     let mut clock = tokio::time::interval(SECOND / 5);
     for round in 0..25 {
         clock.tick().await;
         // Three of six, a different three each time.
-        let now: Vec<_> = (0..3).map(|i| all[(round + i * 2 + round / 6) % 6]).collect();
+        let now: Vec<_> = (0..3)
+            .map(|i| all[(round + i * 2 + round / 6) % 6])
+            .collect();
         outbound.control.endpoints(WEB, &now);
     }
     let report = load.stop().await;
@@ -58,7 +63,10 @@ async fn a_request_in_flight_outlives_its_endpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn known_destinations_go_on_without_the_control_plane() {
     let mut outbound = Outbound::start(2).await;
-    let load = Load::http1(outbound.addr(), &web("/")).rate(100).connections(8).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(100)
+        .connections(8)
+        .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
     outbound.control.stop();
     // Old and new connections, longer than any cache of idle targets holds.
@@ -101,7 +109,11 @@ async fn an_unknown_destination_is_answered_within_a_second_without_the_control_
         let uri = format!("http://{}/", app.addr());
         let by_address = client::get(forward, &uri);
         let answer = eventually::within("an answer", A_SECOND, by_address).await;
-        assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"), "{away:?}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.server()),
+            (200, "app"),
+            "{away:?}"
+        );
         // A name cannot, and the client is told.
         let by_name = client::get(forward, "http://never-seen.demo.svc.cluster.local/");
         let answer = eventually::within("an answer", A_SECOND, by_name).await;
@@ -114,7 +126,11 @@ async fn an_unknown_destination_is_answered_within_a_second_without_the_control_
 async fn an_unknown_address_is_reached_as_it_is() {
     let outbound = Outbound::start(1).await;
     let app = Server::start("app").await;
-    let answer = client::get(outbound.proxy.outbound(), &format!("http://{}/", app.addr())).await;
+    let answer = client::get(
+        outbound.proxy.outbound(),
+        &format!("http://{}/", app.addr()),
+    )
+    .await;
     assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"));
 }
 
@@ -130,7 +146,10 @@ async fn late_answers_are_used_when_they_come() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_streams_come_back_without_leaks_or_failures() {
     let outbound = Outbound::start(2).await;
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(16).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(16)
+        .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
     let settled = outbound.control.streams();
     for _ in 0..10 {
@@ -150,13 +169,22 @@ async fn dropped_streams_come_back_without_leaks_or_failures() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_malformed_update_keeps_the_last_good_state() {
     let outbound = Outbound::start(2).await;
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(16).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(16)
+        .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
     outbound.control.send(WEB, proto::malformed_add());
-    outbound.control.send(WEB, linkerd2_proxy_api::destination::Update { update: None });
+    outbound.control.send(
+        WEB,
+        linkerd2_proxy_api::destination::Update { update: None },
+    );
     outbound.control.send_policy(WEB, proto::malformed_policy());
     let before = load.report().ok;
-    eventually::holds("it goes on", SOON, || async { load.report().ok > before + 200 }).await;
+    eventually::holds("it goes on", SOON, || async {
+        load.report().ok > before + 200
+    })
+    .await;
     load.stop().await.assert_no_failure();
     // The stream still works.
     let new = Server::start("new").await;
@@ -173,7 +201,8 @@ async fn a_malformed_inbound_policy_keeps_the_last_good_state() {
     let both = crate::rig::Both::start(app.addr());
     let inbound = both.paths()[1].1;
     assert_eq!(client::get(inbound, &web("/")).await.status, 200);
-    both.control.send_inbound(crate::rig::APP_PORT, proto::malformed_server());
+    both.control
+        .send_inbound(crate::rig::APP_PORT, proto::malformed_server());
     for _ in 0..20 {
         assert_eq!(client::get(inbound, &web("/")).await.status, 200);
     }
@@ -210,10 +239,15 @@ async fn an_opaque_service_is_not_looked_into() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stream_serves_a_destination_however_many_connections() {
     let outbound = Outbound::with(1, |builder| builder.env("LINKERD2_PROXY_CORES", "2")).await;
-    let load = Load::http1(outbound.addr(), &web("/")).rate(200).connections(32);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(32);
     load.run(SECOND).await.assert_no_failure();
     assert_eq!(outbound.control.watchers(WEB), 1);
     let lookups = outbound.control.lookups();
-    let of_web = lookups.iter().filter(|call| *call == &format!("Get {WEB}")).count();
+    let of_web = lookups
+        .iter()
+        .filter(|call| *call == &format!("Get {WEB}"))
+        .count();
     assert_eq!(of_web, 1, "{lookups:?}");
 }

@@ -35,13 +35,23 @@ async fn a_refused_connection_is_a_bad_gateway() {
     // Outbound by original address, inbound to an application that is not there.
     let outbound = client::get(both.proxy.outbound(), &format!("http://{refusing}/")).await;
     let inbound = client::get(both.paths()[1].1, &web("/")).await;
-    assert_eq!((outbound.status.as_u16(), inbound.status.as_u16()), (502, 502));
+    assert_eq!(
+        (outbound.status.as_u16(), inbound.status.as_u16()),
+        (502, 502)
+    );
 
-    assert!(!outbound.header("l5d-proxy-error").is_empty(), "the application is told why");
+    assert!(
+        !outbound.header("l5d-proxy-error").is_empty(),
+        "the application is told why"
+    );
     assert_eq!(outbound.header("l5d-proxy-connection"), "close");
     assert_eq!(outbound.header("connection"), "close");
     assert_eq!(outbound.header("content-length"), "0");
-    assert_eq!(inbound.header("l5d-proxy-error"), "", "a stranger is not told why");
+    assert_eq!(
+        inbound.header("l5d-proxy-error"),
+        "",
+        "a stranger is not told why"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,14 +64,20 @@ async fn a_connection_that_takes_too_long_is_a_gateway_timeout() {
     });
     let outbound = client::get(both.proxy.outbound(), &format!("http://{addr}/")).await;
     let inbound = client::get(both.paths()[1].1, &web("/")).await;
-    assert_eq!((outbound.status.as_u16(), inbound.status.as_u16()), (504, 504));
+    assert_eq!(
+        (outbound.status.as_u16(), inbound.status.as_u16()),
+        (504, 504)
+    );
     assert!(!outbound.header("l5d-proxy-error").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_no_endpoint_serves_fails_fast() {
     let control = ControlPlane::start();
-    control.policy(WEB, &Policy::new(WEB).queue(100, Duration::from_millis(500)));
+    control.policy(
+        WEB,
+        &Policy::new(WEB).queue(100, Duration::from_millis(500)),
+    );
     control.endpoints(WEB, &[tcp::refusing()]);
     let proxy = proxy::with(&control).outbound(WEB_PORT, WEB).start();
     let answer = client::get(proxy.port(WEB_PORT), &web("/")).await;
@@ -73,14 +89,20 @@ async fn a_service_that_no_endpoint_serves_fails_fast() {
     let report = load.run(Duration::from_secs(1)).await;
     assert_eq!(report.ok, 0);
     let p50 = report.failure_latency.value_at_quantile(0.5);
-    assert!(p50 < 250_000, "half of the failures took more than {p50} µs");
+    assert!(
+        p50 < 250_000,
+        "half of the failures took more than {p50} µs"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_without_endpoints_fails_in_time_and_recovers() {
     let server = Server::start("app").await;
     let control = ControlPlane::start();
-    control.policy(WEB, &Policy::new(WEB).queue(100, Duration::from_millis(300)));
+    control.policy(
+        WEB,
+        &Policy::new(WEB).queue(100, Duration::from_millis(300)),
+    );
     control.endpoints(WEB, &[]);
     let proxy = proxy::with(&control).outbound(WEB_PORT, WEB).start();
     let answer = client::get(proxy.port(WEB_PORT), &web("/")).await;
@@ -104,11 +126,19 @@ async fn requests_past_the_queues_bound_are_shed() {
         async move {
             let mut request = client::request(&web("/"));
             request.headers_mut().remove(http::header::HOST);
-            client.try_send(request).await.map(|answer| answer.status.as_u16())
+            client
+                .try_send(request)
+                .await
+                .map(|answer| answer.status.as_u16())
         }
     }))
     .await;
-    let count = |status| answers.iter().filter(|a| a.as_ref().is_ok_and(|s| *s == status)).count();
+    let count = |status| {
+        answers
+            .iter()
+            .filter(|a| a.as_ref().is_ok_and(|s| *s == status))
+            .count()
+    };
     assert!(count(503) >= 20, "shed: {answers:?}");
     assert!(count(200) == 0, "{answers:?}");
 }
@@ -123,7 +153,8 @@ async fn requests_past_the_concurrency_limit_are_shed_at_once() {
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut raw = tcp::Raw::connect(addr).await;
-        raw.send("GET /hang HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+        raw.send("GET /hang HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+            .await;
         held.push(raw);
     }
     eventually::holds("two are in flight", SOON, || async {
@@ -143,7 +174,10 @@ async fn requests_past_the_concurrency_limit_are_shed_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn informational_headers_can_be_switched_off() {
     let outbound = Outbound::with(1, |builder| {
-        builder.env("LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS", "true")
+        builder.env(
+            "LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS",
+            "true",
+        )
     })
     .await;
     let uri = format!("http://{}/", tcp::refusing());
@@ -162,16 +196,20 @@ async fn a_peers_error_header_stays_between_proxies() {
     .await;
     let both = Both::start(server.addr());
     let answer = client::get(both.paths()[0].1, &web("/")).await;
-    assert_eq!((answer.status.as_u16(), answer.header("x-kept")), (503, "1"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-kept")),
+        (503, "1")
+    );
     assert_eq!(answer.header("l5d-proxy-error"), "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_breaks_off_before_the_answer_is_a_bad_gateway() {
-    let server = tcp::Server::start(|mut stream| async move {
-        tcp::read_head(&mut stream).await.map(|_| ())
-    })
-    .await;
+    let server =
+        tcp::Server::start(
+            |mut stream| async move { tcp::read_head(&mut stream).await.map(|_| ()) },
+        )
+        .await;
     let both = Both::start(server.addr());
     for (path, addr) in both.paths() {
         let answer = client::get(addr, &web("/")).await;
@@ -186,6 +224,8 @@ async fn a_request_to_the_proxy_itself_is_no_loop() {
     let uri = format!("http://{own}/");
     let answer = eventually::within("an answer", SOON, client::get(own, &uri)).await;
     assert!(answer.status.as_u16() >= 400, "{answer:?}");
-    let counted = outbound.proxy.metric("request_total", &[("direction", "outbound")]);
+    let counted = outbound
+        .proxy
+        .metric("request_total", &[("direction", "outbound")]);
     assert!(counted <= 1.0, "it went round {counted} times");
 }

@@ -52,7 +52,10 @@ async fn a_bidirectional_stream_goes_back_and_forth() {
         // Each answer is there before the next message is sent.
         for n in 0..20 {
             let sent = message(&format!("message {n}"));
-            sender.send(Frame::data(sent.clone())).await.expect("the call is open");
+            sender
+                .send(Frame::data(sent.clone()))
+                .await
+                .expect("the call is open");
             let frame = eventually::within("its echo", SOON, body.frame()).await;
             let data = frame.expect("not the end").expect("no error").into_data();
             assert_eq!(data.expect("a message"), sent, "{path}");
@@ -71,13 +74,19 @@ async fn a_failed_call_is_answered_as_grpc() {
     });
     for (path, addr) in both.paths() {
         let mut client = Client::http2(addr).await;
-        let answer = client.send(client::grpc(&web("/echo.Echo/Unary"), client::empty())).await;
+        let answer = client
+            .send(client::grpc(&web("/echo.Echo/Unary"), client::empty()))
+            .await;
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.header("content-type"), "application/grpc", "{path}");
         // Unavailable, or the deadline of the queue.
         let status = answer.grpc_status();
         assert!(matches!(status, Some("14" | "4")), "{path}: {status:?}");
         let has_message = answer.headers.contains_key("grpc-message");
-        assert_eq!(has_message, path == "outbound", "{path}: only the application is told why");
+        assert_eq!(
+            has_message,
+            path == "outbound",
+            "{path}: only the application is told why"
+        );
     }
 }

@@ -40,9 +40,17 @@ async fn a_connection_carries_many_requests() {
         let mut client = Client::http1(addr).await;
         for _ in 0..20 {
             let answer = client.send(client::request(&web("/"))).await;
-            assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"), "{path}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.server()),
+                (200, "app"),
+                "{path}"
+            );
         }
-        assert_eq!(server.accepted() - before, 1, "{path}: one connection to the endpoint is enough");
+        assert_eq!(
+            server.accepted() - before,
+            1,
+            "{path}: one connection to the endpoint is enough"
+        );
     }
 }
 
@@ -52,7 +60,8 @@ async fn http_1_0_is_answered_and_closed() {
     let both = Both::start(server.addr());
     for (_, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        raw.send(format!("GET /bytes/9 HTTP/1.0\r\n{HOST}\r\n")).await;
+        raw.send(format!("GET /bytes/9 HTTP/1.0\r\n{HOST}\r\n"))
+            .await;
         let answer = raw.answer().await;
         assert_eq!((answer.status, answer.body.len()), (200, 9));
         raw.expect_end().await;
@@ -65,8 +74,9 @@ async fn pipelined_requests_are_answered_in_order() {
     let both = Both::start(server.addr());
     for (_, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        let requests: String =
-            (1..=5).map(|n| format!("GET /bytes/{n} HTTP/1.1\r\n{HOST}\r\n")).collect();
+        let requests: String = (1..=5)
+            .map(|n| format!("GET /bytes/{n} HTTP/1.1\r\n{HOST}\r\n"))
+            .collect();
         raw.send(requests).await;
         for n in 1..=5 {
             assert_eq!(raw.answer().await.body.len(), n);
@@ -89,7 +99,9 @@ async fn chunked_request_trailers_reach_the_endpoint() {
                     return Ok(());
                 }
             }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await
         }
     })
     .await;
@@ -114,11 +126,17 @@ async fn chunked_response_trailers_reach_the_client() {
     let both = Both::start(server.addr());
     for (_, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        raw.send(format!("GET /trailers HTTP/1.1\r\n{HOST}te: trailers\r\n\r\n")).await;
+        raw.send(format!(
+            "GET /trailers HTTP/1.1\r\n{HOST}te: trailers\r\n\r\n"
+        ))
+        .await;
         let answer = raw.answer().await;
         let body = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
         assert_eq!(answer.status, 200);
-        assert!(body.contains("hello") && body.contains("x-checksum: 5"), "{body:?}");
+        assert!(
+            body.contains("hello") && body.contains("x-checksum: 5"),
+            "{body:?}"
+        );
     }
 }
 
@@ -146,11 +164,13 @@ async fn head_answers_keep_their_length_and_have_no_body() {
     let both = Both::start(server.addr());
     for (_, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        raw.send(format!("HEAD /bytes/100 HTTP/1.1\r\n{HOST}\r\n")).await;
+        raw.send(format!("HEAD /bytes/100 HTTP/1.1\r\n{HOST}\r\n"))
+            .await;
         let head = raw.answer_head().await;
         assert_eq!(head.header("content-length"), Some("100"));
         // What comes next on the connection is the next answer and no body.
-        raw.send(format!("GET /bytes/3 HTTP/1.1\r\n{HOST}\r\n")).await;
+        raw.send(format!("GET /bytes/3 HTTP/1.1\r\n{HOST}\r\n"))
+            .await;
         assert_eq!(raw.answer().await.body, b"bbb");
     }
 }
@@ -184,7 +204,10 @@ async fn connect_opens_a_tunnel_by_name_and_by_address() {
     let by_address = server.addr().to_string();
     for target in ["web.demo.svc.cluster.local:80", "web:80", &by_address] {
         let mut raw = Raw::connect(both.proxy.outbound()).await;
-        raw.send(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n")).await;
+        raw.send(format!(
+            "CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n"
+        ))
+        .await;
         assert_eq!(raw.answer_head().await.status, 200, "{target}");
         raw.send("\x01through the tunnel").await;
         raw.expect("\x01through the tunnel").await;
@@ -200,9 +223,14 @@ async fn header_case_is_preserved_both_ways() {
     let both = Both::start(server.addr());
     for (path, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        raw.send(format!("GET / HTTP/1.1\r\n{HOST}X-MyHeader: 1\r\n\r\n")).await;
+        raw.send(format!("GET / HTTP/1.1\r\n{HOST}X-MyHeader: 1\r\n\r\n"))
+            .await;
         let answer = raw.answer().await;
-        assert!(answer.head.contains("X-CamelCase: yes"), "{path}: {}", answer.head);
+        assert!(
+            answer.head.contains("X-CamelCase: yes"),
+            "{path}: {}",
+            answer.head
+        );
         let sent = heads.lock().pop().expect("a request came");
         assert!(sent.contains("X-MyHeader: 1"), "{path}: {sent}");
     }
@@ -225,9 +253,16 @@ async fn hop_by_hop_headers_stay_on_their_hop() {
         assert_eq!(answer.header("x-private"), None, "{path}");
         assert_eq!(answer.header("keep-alive"), None, "{path}");
         assert_eq!(answer.header("x-public"), Some("1"), "{path}");
-        let sent = heads.lock().pop().expect("a request came").to_ascii_lowercase();
+        let sent = heads
+            .lock()
+            .pop()
+            .expect("a request came")
+            .to_ascii_lowercase();
         for hop in ["x-mine:", "keep-alive:", "proxy-connection:"] {
-            assert!(!sent.contains(&format!("\n{hop}")), "{path}: {hop} in {sent}");
+            assert!(
+                !sent.contains(&format!("\n{hop}")),
+                "{path}: {hop} in {sent}"
+            );
         }
         assert!(sent.contains("x-yours: 1"), "{path}: {sent}");
     }
@@ -236,12 +271,24 @@ async fn hop_by_hop_headers_stay_on_their_hop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_forward_proxy_takes_absolute_uris_and_expands_short_names() {
     let outbound = Outbound::start(1).await;
-    for host in ["web.demo.svc.cluster.local", "web.demo.svc", "web.demo", "web"] {
+    for host in [
+        "web.demo.svc.cluster.local",
+        "web.demo.svc",
+        "web.demo",
+        "web",
+    ] {
         let uri = format!("http://{host}/headers");
         let answer = client::get(outbound.proxy.outbound(), &uri).await;
-        assert_eq!((answer.status.as_u16(), answer.server()), (200, "r0"), "{host}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.server()),
+            (200, "r0"),
+            "{host}"
+        );
         let text = answer.text();
-        assert!(text.starts_with("GET /headers "), "origin form is for endpoints: {text}");
+        assert!(
+            text.starts_with("GET /headers "),
+            "origin form is for endpoints: {text}"
+        );
         assert!(text.contains(&format!("host: {host}\n")), "{text}");
     }
 }
@@ -250,13 +297,19 @@ async fn the_forward_proxy_takes_absolute_uris_and_expands_short_names() {
 async fn an_answer_without_length_ends_with_its_connection() {
     let server = tcp::Server::start(|mut stream| async move {
         read_head(&mut stream).await?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end").await
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end")
+            .await
     })
     .await;
     let both = Both::start(server.addr());
     for (path, addr) in both.paths() {
         let answer = client::get(addr, &web("/")).await;
-        assert_eq!((answer.status.as_u16(), answer.text()), (200, "until the end".to_owned()), "{path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.text()),
+            (200, "until the end".to_owned()),
+            "{path}"
+        );
     }
 }
 
@@ -264,7 +317,9 @@ async fn an_answer_without_length_ends_with_its_connection() {
 async fn a_body_that_breaks_off_is_never_passed_off_as_whole() {
     let server = tcp::Server::start(|mut stream| async move {
         read_head(&mut stream).await?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            .await
     })
     .await;
     let both = Both::start(server.addr());
@@ -281,7 +336,10 @@ async fn an_early_answer_is_passed_on_while_the_body_is_still_sent() {
     let both = Both::start(server.addr());
     for (_, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        raw.send(format!("POST /early HTTP/1.1\r\n{HOST}content-length: 1000000\r\n\r\nstart")).await;
+        raw.send(format!(
+            "POST /early HTTP/1.1\r\n{HOST}content-length: 1000000\r\n\r\nstart"
+        ))
+        .await;
         let answer = eventually::within("early answer", SOON, raw.answer()).await;
         assert_eq!(answer.status, 200);
     }

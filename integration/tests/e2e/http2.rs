@@ -24,7 +24,9 @@ fn request(path: &str) -> Request<client::Body> {
 /// The client side of `h2` itself, where hyper hides too much.
 async fn h2_client(addr: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let stream = TcpStream::connect(addr).await.expect("the proxy listens");
-    let (send, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+    let (send, connection) = h2::client::handshake(stream)
+        .await
+        .expect("it speaks HTTP/2");
     tokio::spawn(connection);
     send
 }
@@ -32,7 +34,9 @@ async fn h2_client(addr: SocketAddr) -> h2::client::SendRequest<Bytes> {
 /// An endpoint that resets every stream with `reason` and gives no answer.
 async fn resetting(reason: Reason) -> tcp::Server {
     tcp::Server::start(move |stream| async move {
-        let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
+        let mut connection = h2::server::handshake(stream)
+            .await
+            .map_err(io::Error::other)?;
         while let Some(Ok((_, mut respond))) = connection.accept().await {
             respond.send_reset(reason);
         }
@@ -53,7 +57,11 @@ async fn streams_share_a_connection() {
         }))
         .await;
         for (n, answer) in answers.iter().enumerate() {
-            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, n), "{path}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.body.len()),
+                (200, n),
+                "{path}"
+            );
         }
     }
 }
@@ -66,7 +74,11 @@ async fn the_forward_proxy_goes_by_authority() {
         let mut request = client::request(&format!("http://{host}/"));
         request.headers_mut().remove(http::header::HOST);
         let answer = client.send(request).await;
-        assert_eq!((answer.status.as_u16(), answer.server()), (200, "r0"), "{host}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.server()),
+            (200, "r0"),
+            "{host}"
+        );
     }
 }
 
@@ -102,12 +114,22 @@ async fn a_large_answer_is_held_back_until_the_client_reads() {
     for (path, addr) in both.paths() {
         let mut client = Client::http2(addr).await;
         let before = both.proxy.rss_kib();
-        let response = client.open(request(&format!("/bytes/{SIZE}"))).await.expect("an answer");
+        let response = client
+            .open(request(&format!("/bytes/{SIZE}")))
+            .await
+            .expect("an answer");
         // Another stream is not held up, and nobody buffers the whole.
         let mut other = client.share().expect("HTTP/2");
-        assert_eq!(other.send(request("/bytes/5")).await.body.len(), 5, "{path}");
+        assert_eq!(
+            other.send(request("/bytes/5")).await.body.len(),
+            5,
+            "{path}"
+        );
         let grown = both.proxy.rss_kib().saturating_sub(before);
-        assert!(grown < 10 << 10, "{path}: {grown} KiB buffered for a client that does not read");
+        assert!(
+            grown < 10 << 10,
+            "{path}: {grown} KiB buffered for a client that does not read"
+        );
         let body = eventually::within("the body", SOON * 4, response.into_body().collect()).await;
         assert_eq!(body.expect("whole").to_bytes().len(), SIZE, "{path}");
     }
@@ -120,9 +142,12 @@ async fn an_endpoints_reset_reaches_the_client_with_its_reason() {
         let both = Both::start(server.addr());
         for (path, addr) in both.paths() {
             let mut send = h2_client(addr).await.ready().await.expect("open");
-            let (response, _) =
-                send.send_request(request("/").map(|_| ()), true).expect("it can be sent");
-            let error = eventually::within("a reset", SOON, response).await.expect_err("a reset");
+            let (response, _) = send
+                .send_request(request("/").map(|_| ()), true)
+                .expect("it can be sent");
+            let error = eventually::within("a reset", SOON, response)
+                .await
+                .expect_err("a reset");
             assert_eq!(error.reason(), Some(reason), "{path}: {error}");
         }
     }
@@ -135,7 +160,9 @@ async fn a_clients_reset_reaches_the_endpoint() {
     let server = tcp::Server::start(move |stream| {
         let (arrived, cancelled) = (arrived.clone(), cancelled.clone());
         async move {
-            let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
+            let mut connection = h2::server::handshake(stream)
+                .await
+                .map_err(io::Error::other)?;
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 let _ = arrived.send(());
                 let cancelled = cancelled.clone();
@@ -151,8 +178,9 @@ async fn a_clients_reset_reaches_the_endpoint() {
     let both = Both::start(server.addr());
     for (path, addr) in both.paths() {
         let mut send = h2_client(addr).await.ready().await.expect("open");
-        let (response, mut stream) =
-            send.send_request(request("/").map(|_| ()), true).expect("it can be sent");
+        let (response, mut stream) = send
+            .send_request(request("/").map(|_| ()), true)
+            .expect("it can be sent");
         eventually::within("the request at the endpoint", SOON, has_arrived.recv()).await;
         stream.send_reset(Reason::CANCEL);
         drop(response);
@@ -166,11 +194,15 @@ async fn a_clients_reset_reaches_the_endpoint() {
 async fn an_endpoint_that_goes_away_gracefully_costs_no_request() {
     // Each connection takes three requests and says GOAWAY.
     let server = tcp::Server::start(|stream| async move {
-        let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
+        let mut connection = h2::server::handshake(stream)
+            .await
+            .map_err(io::Error::other)?;
         let mut taken = 0;
         while let Some(Ok((_, mut respond))) = connection.accept().await {
             let response = http::Response::new(());
-            respond.send_response(response, true).map_err(io::Error::other)?;
+            respond
+                .send_response(response, true)
+                .map_err(io::Error::other)?;
             taken += 1;
             if taken == 3 {
                 connection.graceful_shutdown();
@@ -193,7 +225,9 @@ async fn an_endpoint_that_goes_away_gracefully_costs_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_are_answered() {
     let outbound = Outbound::start(1).await;
-    let stream = TcpStream::connect(outbound.addr()).await.expect("the proxy listens");
+    let stream = TcpStream::connect(outbound.addr())
+        .await
+        .expect("the proxy listens");
     let (_send, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     let mut ping = connection.ping_pong().expect("asked once");
     tokio::spawn(connection);
@@ -205,13 +239,20 @@ async fn pings_are_answered() {
 async fn a_dead_client_is_found_by_ping() {
     let outbound = Outbound::with(1, |builder| {
         builder
-            .env("LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL", "200ms")
-            .env("LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT", "200ms")
+            .env(
+                "LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL",
+                "200ms",
+            )
+            .env(
+                "LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT",
+                "200ms",
+            )
     })
     .await;
     // A client that never reads nor answers, having begun to speak HTTP/2.
     let mut raw = tcp::Raw::connect(outbound.addr()).await;
-    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
     eventually::within("the connection is given up", SOON, raw.rest()).await;
 }
 
@@ -234,15 +275,24 @@ async fn another_connection_is_opened_at_the_endpoints_stream_limit() {
         )
         .await;
         assert!(answers.iter().all(|answer| answer.status == 200), "{path}");
-        assert!(server.accepted() - before > 1, "{path}: more than one connection");
+        assert!(
+            server.accepted() - before > 1,
+            "{path}: more than one connection"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_versions_are_served_on_one_port() {
     let outbound = Outbound::start(1).await;
-    let one = Client::http1(outbound.addr()).await.send(client::request(&web("/headers"))).await;
-    let two = Client::http2(outbound.addr()).await.send(request("/headers")).await;
+    let one = Client::http1(outbound.addr())
+        .await
+        .send(client::request(&web("/headers")))
+        .await;
+    let two = Client::http2(outbound.addr())
+        .await
+        .send(request("/headers"))
+        .await;
     assert!(one.text().contains("HTTP/1.1"), "{}", one.text());
     assert!(two.text().contains("HTTP/2"), "{}", two.text());
     assert_eq!(outbound.control.watchers(WEB), 1, "one stream serves both");

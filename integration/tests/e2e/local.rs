@@ -79,8 +79,10 @@ impl Home {
     }
 
     async fn nothing_is_left(&self) {
-        eventually::holds("no process is left", SOON * 2, || async { self.processes().is_empty() })
-            .await;
+        eventually::holds("no process is left", SOON * 2, || async {
+            self.processes().is_empty()
+        })
+        .await;
         assert!(self.files().is_empty(), "left behind: {:?}", self.files());
     }
 }
@@ -123,7 +125,9 @@ fn manifest(replicas: u32) -> String {
 fn pod_ip(status: &Value, name: &str) -> std::net::IpAddr {
     let pods = status["pods"].as_array().expect("pods");
     let pod = pods.iter().find(|pod| pod["name"] == name);
-    let ip = pod.and_then(|pod| pod["ip"].as_str()).and_then(|ip| ip.parse().ok());
+    let ip = pod
+        .and_then(|pod| pod["ip"].as_str())
+        .and_then(|ip| ip.parse().ok());
     ip.unwrap_or_else(|| panic!("no pod {name} in {status}"))
 }
 
@@ -132,17 +136,27 @@ async fn the_demo_shows_traffic_through_the_mesh_and_leaves_nothing_behind() {
     let home = Home::new();
     let command = home.command(&["demo", "--for", "15s", "-o", "json"]);
     let mut demo = Process::spawn("meshctl demo", command);
-    let status = demo.wait(START + Duration::from_secs(30)).expect("it ends by itself");
+    let status = demo
+        .wait(START + Duration::from_secs(30))
+        .expect("it ends by itself");
     let output = demo.output();
     assert!(status.success(), "{output}");
     let json = &output[output.find("\n[").map_or(0, |at| at + 1)..];
     let mut rows = serde_json::Deserializer::from_str(json).into_iter::<Value>();
-    let rows = rows.next().and_then(Result::ok).unwrap_or_else(|| panic!("no JSON: {output}"));
+    let rows = rows
+        .next()
+        .and_then(Result::ok)
+        .unwrap_or_else(|| panic!("no JSON: {output}"));
     for name in ["web", "api", "voting"] {
-        let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["name"] == name));
+        let row = rows
+            .as_array()
+            .and_then(|rows| rows.iter().find(|row| row["name"] == name));
         let row = row.unwrap_or_else(|| panic!("no {name} in {rows}"));
         assert!(row["rps"].as_f64().is_some_and(|rps| rps > 1.0), "{row}");
-        assert!(row["success"].as_f64().is_some_and(|rate| rate > 0.8), "{row}");
+        assert!(
+            row["success"].as_f64().is_some_and(|rate| rate > 0.8),
+            "{row}"
+        );
     }
     home.nothing_is_left().await;
 }
@@ -152,7 +166,10 @@ async fn an_interrupted_demo_leaves_nothing_behind() {
     for signal in [Signal::INT, Signal::TERM] {
         let home = Home::new();
         let mut demo = Process::spawn("meshctl demo", home.command(&["demo"]));
-        eventually::holds("replicas run", START, || async { home.processes().len() > 8 }).await;
+        eventually::holds("replicas run", START, || async {
+            home.processes().len() > 8
+        })
+        .await;
         demo.signal(signal);
         demo.wait(SOON * 6).expect("it ends");
         home.nothing_is_left().await;
@@ -163,7 +180,10 @@ async fn an_interrupted_demo_leaves_nothing_behind() {
 async fn a_killed_demo_leaves_no_process_behind() {
     let home = Home::new();
     let mut demo = Process::spawn("meshctl demo", home.command(&["demo"]));
-    eventually::holds("replicas run", START, || async { home.processes().len() > 8 }).await;
+    eventually::holds("replicas run", START, || async {
+        home.processes().len() > 8
+    })
+    .await;
     demo.kill();
     eventually::holds("nothing is left", SOON * 4, || async {
         home.processes().is_empty() && home.files().is_empty()
@@ -178,7 +198,11 @@ async fn a_detached_mesh_can_be_seen_and_taken_down() {
     std::fs::write(files.path().join("app.yaml"), manifest(2)).expect("it can be written");
     let dir = files.path().to_str().expect("a plain path");
     let up = home.run(&["local", "up", "-f", dir, "--detach"]);
-    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    assert!(
+        up.status.success(),
+        "{}",
+        String::from_utf8_lossy(&up.stderr)
+    );
     let status = home.status();
     assert_eq!(status["ready"], true, "{status}");
     assert_eq!(status["pods"].as_array().map(Vec::len), Some(3), "{status}");
@@ -189,9 +213,16 @@ async fn a_detached_mesh_can_be_seen_and_taken_down() {
     assert!(answer.text().starts_with("from api-"), "{}", answer.text());
 
     let again = home.run(&["local", "up", "-f", dir, "--detach"]);
-    assert!(!again.status.success(), "a second mesh of the same name is refused");
+    assert!(
+        !again.status.success(),
+        "a second mesh of the same name is refused"
+    );
     let down = home.run(&["local", "down"]);
-    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(
+        down.status.success(),
+        "{}",
+        String::from_utf8_lossy(&down.stderr)
+    );
     home.nothing_is_left().await;
 }
 
@@ -202,14 +233,20 @@ async fn scaling_up_and_down_under_load_loses_no_request() {
     let path = files.path().join("app.yaml");
     std::fs::write(&path, manifest(2)).expect("it can be written");
     let file = path.to_str().expect("a plain path");
-    let _mesh = Process::spawn("meshctl local up", home.command(&["local", "up", "-f", file]));
+    let _mesh = Process::spawn(
+        "meshctl local up",
+        home.command(&["local", "up", "-f", file]),
+    );
     eventually::holds("ready", START, || async {
         let output = home.run(&["local", "status", "-o", "json"]);
         serde_json::from_slice::<Value>(&output.stdout).is_ok_and(|status| status["ready"] == true)
     })
     .await;
     let sidecar = SocketAddr::new(pod_ip(&home.status(), "web-0"), 4140);
-    let load = Load::http1(sidecar, "http://api/").rate(100).connections(8).start();
+    let load = Load::http1(sidecar, "http://api/")
+        .rate(100)
+        .connections(8)
+        .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
     for replicas in [4_u32, 2] {
         std::fs::write(&path, manifest(replicas)).expect("it can be written");
@@ -220,8 +257,10 @@ async fn scaling_up_and_down_under_load_loses_no_request() {
         })
         .await;
         let before = load.report().ok;
-        eventually::holds("load goes on", SOON * 2, || async { load.report().ok > before + 100 })
-            .await;
+        eventually::holds("load goes on", SOON * 2, || async {
+            load.report().ok > before + 100
+        })
+        .await;
     }
     load.stop().await.assert_no_failure();
 }
@@ -233,21 +272,30 @@ async fn a_crashed_process_is_started_again() {
     std::fs::write(files.path().join("app.yaml"), manifest(1)).expect("it can be written");
     let dir = files.path().to_str().expect("a plain path");
     let up = home.run(&["local", "up", "-f", dir, "--detach"]);
-    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    assert!(
+        up.status.success(),
+        "{}",
+        String::from_utf8_lossy(&up.stderr)
+    );
     let status = home.status();
     let of_api = |status: &Value| -> Vec<i64> {
         let pods = status["pods"].as_array();
         let pod = pods.and_then(|pods| pods.iter().find(|pod| pod["name"] == "api-0"));
         let pod = pod.cloned().unwrap_or_default();
         let processes = pod["processes"].as_array().into_iter().flatten();
-        processes.filter_map(|process| process["pid"].as_i64()).collect()
+        processes
+            .filter_map(|process| process["pid"].as_i64())
+            .collect()
     };
     let pids = of_api(&status);
     assert!(!pids.is_empty(), "{status}");
     for pid in &pids {
         let pid = Pid::from_raw(*pid as i32).expect("a process id");
         let _ = rustix::process::kill_process(pid, Signal::KILL);
-        eventually::holds("it is dead", SOON, || async { test_kill_process(pid).is_err() }).await;
+        eventually::holds("it is dead", SOON, || async {
+            test_kill_process(pid).is_err()
+        })
+        .await;
     }
     eventually::holds("others run in their place", SOON * 4, || async {
         let status = home.status();

@@ -6,14 +6,16 @@ use integration::{
     client::{self, Client},
     eventually,
     load::Load,
+    proxy::Proxy,
     server::Server,
     tcp::Raw,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Per idle connection. The budget of the release build is 8; the one under test is not optimized.
-const KIB_PER_CONNECTION: u64 = 12;
+/// Per idle connection. The budget of the release build is 8, which the benchmark measures; futures of
+/// the build under test are not optimized.
+const KIB_PER_CONNECTION: u64 = 16;
 
 /// Raises the soft limit of open files to the hard one; `false` when that is less than `n`.
 fn can_open(n: u64) -> bool {
@@ -21,23 +23,45 @@ fn can_open(n: u64) -> bool {
     limit.current = limit.maximum;
     // When it cannot be raised, what is there has to do.
     let _ = setrlimit(Resource::Nofile, limit);
-    getrlimit(Resource::Nofile).current.is_none_or(|current| current >= n)
+    getrlimit(Resource::Nofile)
+        .current
+        .is_none_or(|current| current >= n)
+}
+
+/// Waits until the sidecar needs no more than `limit` KiB, and says what it needs if it does not.
+async fn settles(proxy: &Proxy, limit: u64, deadline: Duration) {
+    let begun = Instant::now();
+    loop {
+        let now = proxy.rss_kib();
+        if now <= limit {
+            return;
+        }
+        assert!(
+            begun.elapsed() < deadline,
+            "{now} KiB, which is more than {limit} KiB"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_returns_after_a_burst_of_a_hundred_times_the_load() {
     let outbound = Outbound::start(3).await;
-    let usual = Load::http1(outbound.addr(), &web("/")).rate(15).connections(4);
-    usual.clone().run(Duration::from_secs(3)).await.assert_no_failure();
+    let usual = Load::http1(outbound.addr(), &web("/"))
+        .rate(15)
+        .connections(4);
+    usual
+        .clone()
+        .run(Duration::from_secs(3))
+        .await
+        .assert_no_failure();
     let idle = outbound.proxy.rss_kib();
 
-    let burst = Load::http1(outbound.addr(), &web("/bytes/10000")).rate(1500).connections(300);
+    let burst = Load::http1(outbound.addr(), &web("/bytes/10000"))
+        .rate(1500)
+        .connections(300);
     burst.run(Duration::from_secs(5)).await.assert_no_failure();
-    eventually::holds("memory is back within 20 %", Duration::from_secs(30), || async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        outbound.proxy.rss_kib() * 10 <= idle * 12
-    })
-    .await;
+    settles(&outbound.proxy, idle * 12 / 10, Duration::from_secs(30)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,16 +75,23 @@ async fn slow_readers_cost_a_bounded_buffer_each_and_disturb_nobody() {
         let mut readers = Vec::new();
         for _ in 0..READERS {
             let mut raw = Raw::connect(addr).await;
-            raw.send("GET /bytes/50000000 HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+            raw.send("GET /bytes/50000000 HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+                .await;
             raw.answer_head().await;
             readers.push(raw);
         }
         let load = Load::http1(addr, &web("/")).rate(200).connections(8);
         let report = load.run(Duration::from_secs(3)).await;
         report.assert_no_failure();
-        assert!(report.quantile(0.9) < Duration::from_millis(250), "{path}: {report:?}");
+        assert!(
+            report.quantile(0.9) < Duration::from_millis(250),
+            "{path}: {report:?}"
+        );
         let grown = both.proxy.rss_kib().saturating_sub(before);
-        assert!(grown < READERS * 512, "{path}: {grown} KiB for {READERS} slow readers");
+        assert!(
+            grown < READERS * 512,
+            "{path}: {grown} KiB for {READERS} slow readers"
+        );
     }
 }
 
@@ -80,26 +111,38 @@ async fn ten_thousand_idle_connections_stay_within_their_budget() {
     while held.len() < CONNECTIONS {
         let batch = join_all((0..50).map(|_| async {
             let mut raw = Raw::connect(addr).await;
-            raw.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+            raw.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+                .await;
             assert_eq!(raw.answer().await.status, 200);
             raw
         }));
         held.extend(batch.await);
     }
-    let budget = CONNECTIONS as u64 * KIB_PER_CONNECTION;
-    let grown = || both.proxy.rss_kib().saturating_sub(before);
-    eventually::holds("within the budget", SOON * 2, || async { grown() < budget }).await;
+    settles(
+        &both.proxy,
+        before + CONNECTIONS as u64 * KIB_PER_CONNECTION,
+        SOON * 2,
+    )
+    .await;
     // They are still good.
     let last = held.last_mut().expect("there are some");
-    last.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n").await;
+    last.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+        .await;
     assert_eq!(last.answer().await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_endpoints_in_storms_of_changes_cost_little() {
-    let outbound = Outbound::start(2).await;
+    // Series of vanished endpoints stay for ten minutes otherwise.
+    let outbound = Outbound::with(2, |builder| {
+        builder.env("LINKERD2_PROXY_METRICS_RETAIN_IDLE", "1s")
+    })
+    .await;
     assert_eq!(client::get(outbound.addr(), &web("/")).await.status, 200);
-    let load = Load::http1(outbound.addr(), &web("/")).rate(100).connections(8).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(100)
+        .connections(8)
+        .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
     let before = outbound.proxy.rss_kib();
     // Two listeners, a thousand addresses: what is not there refuses and is left alone.
@@ -122,10 +165,7 @@ async fn a_thousand_endpoints_in_storms_of_changes_cost_little() {
     })
     .await;
     load.stop().await;
-    eventually::holds("memory is back", SOON * 4, || async {
-        outbound.proxy.rss_kib() < before + (6 << 10)
-    })
-    .await;
+    settles(&outbound.proxy, before + (6 << 10), SOON * 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,12 +175,18 @@ async fn connections_that_are_gone_leave_no_descriptor_behind() {
     let before = outbound.proxy.process().open_files();
     let clients = join_all((0..200).map(|_| Client::http1(outbound.addr()))).await;
     drop(clients);
-    let load = Load::http1(outbound.addr(), &web("/")).rate(500).connections(100);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(500)
+        .connections(100);
     load.run(Duration::from_secs(2)).await.assert_no_failure();
     // Pooled connections idle out after three seconds.
     let proxy = &mut outbound.proxy;
     let closed = eventually::blocking(SOON * 4, || {
         (proxy.process().open_files() <= before + 4).then_some(())
     });
-    assert!(closed.is_some(), "{} files, {before} before", proxy.process().open_files());
+    assert!(
+        closed.is_some(),
+        "{} files, {before} before",
+        proxy.process().open_files()
+    );
 }

@@ -39,8 +39,14 @@ async fn outbound_requests_and_responses_are_counted() {
     assert_eq!(metrics.sum("response_total", &ok), 7.0);
     assert_eq!(metrics.sum("response_total", &failed), 2.0);
     assert_eq!(metrics.sum("response_latency_ms_count", &base), 9.0);
-    assert_eq!(metrics.sum("response_latency_ms_bucket", &with(&[("le", "+Inf")])), 9.0);
-    let buckets = metrics.find("response_latency_ms_bucket", &with(&[("status_code", "200")]));
+    assert_eq!(
+        metrics.sum("response_latency_ms_bucket", &with(&[("le", "+Inf")])),
+        9.0
+    );
+    let buckets = metrics.find(
+        "response_latency_ms_bucket",
+        &with(&[("status_code", "200")]),
+    );
     assert_eq!(buckets.len(), 26, "Linkerd's buckets");
 }
 
@@ -52,7 +58,11 @@ async fn inbound_requests_and_responses_are_counted() {
     for _ in 0..5 {
         client::get(inbound, &web("/")).await;
     }
-    let base = [("direction", "inbound"), ("target_port", "8081"), ("srv_name", "all-unauthenticated")];
+    let base = [
+        ("direction", "inbound"),
+        ("target_port", "8081"),
+        ("srv_name", "all-unauthenticated"),
+    ];
     eventually::holds("all are counted", SOON, || async {
         both.proxy.metric("response_total", &base) == 5.0
     })
@@ -60,7 +70,10 @@ async fn inbound_requests_and_responses_are_counted() {
     let metrics = both.proxy.metrics();
     assert_eq!(metrics.sum("request_total", &base), 5.0);
     assert_eq!(metrics.sum("response_latency_ms_count", &base), 5.0);
-    let allowed = [("target_port", "8081"), ("authz_name", "all-unauthenticated")];
+    let allowed = [
+        ("target_port", "8081"),
+        ("authz_name", "all-unauthenticated"),
+    ];
     assert_eq!(metrics.sum("inbound_http_authz_allow_total", &allowed), 5.0);
 }
 
@@ -76,7 +89,10 @@ async fn grpc_calls_are_classified_by_their_status() {
         client.send(call).await;
     }
     let count = |class| {
-        both.proxy.metric("response_total", &[("direction", "outbound"), ("classification", class)])
+        both.proxy.metric(
+            "response_total",
+            &[("direction", "outbound"), ("classification", class)],
+        )
     };
     eventually::holds("all are counted", SOON, || async {
         count("success") == 2.0 && count("failure") == 1.0
@@ -95,7 +111,10 @@ async fn tcp_connections_and_bytes_are_counted() {
         raw.send("\x01hello").await;
         raw.expect("\x01hello").await;
         let open = |peer| {
-            both.proxy.metric("tcp_open_connections", &[("direction", direction), ("peer", peer)])
+            both.proxy.metric(
+                "tcp_open_connections",
+                &[("direction", direction), ("peer", peer)],
+            )
         };
         assert_eq!((open("src"), open("dst")), (1.0, 1.0), "{direction}");
         raw.finish_sending().await;
@@ -108,8 +127,16 @@ async fn tcp_connections_and_bytes_are_counted() {
         let labels = [("direction", direction), ("peer", "src")];
         assert_eq!(metrics.sum("tcp_open_total", &labels), 1.0, "{direction}");
         assert_eq!(metrics.sum("tcp_close_total", &labels), 1.0, "{direction}");
-        assert_eq!(metrics.sum("tcp_read_bytes_total", &labels), 6.0, "{direction}");
-        assert_eq!(metrics.sum("tcp_write_bytes_total", &labels), 6.0, "{direction}");
+        assert_eq!(
+            metrics.sum("tcp_read_bytes_total", &labels),
+            6.0,
+            "{direction}"
+        );
+        assert_eq!(
+            metrics.sum("tcp_write_bytes_total", &labels),
+            6.0,
+            "{direction}"
+        );
     }
 }
 
@@ -128,14 +155,35 @@ async fn routes_and_backends_are_counted() {
         outbound.proxy.metric(name, &[&parent[..], extra].concat())
     };
     eventually::holds("all are counted", SOON, || async {
-        count("outbound_http_route_request_statuses_total", &[("http_status", "200")]) == 4.0
+        count(
+            "outbound_http_route_request_statuses_total",
+            &[("http_status", "200")],
+        ) == 4.0
     })
     .await;
     let backend = [("backend_kind", "Service"), ("backend_name", "web")];
-    assert_eq!(count("outbound_http_route_backend_requests_total", &backend), 4.0);
-    assert_eq!(count("outbound_http_route_backend_response_statuses_total", &backend), 4.0);
-    assert_eq!(count("outbound_http_route_request_duration_seconds_count", &[]), 4.0);
-    assert_eq!(count("outbound_http_route_backend_response_duration_seconds_count", &backend), 4.0);
+    assert_eq!(
+        count("outbound_http_route_backend_requests_total", &backend),
+        4.0
+    );
+    assert_eq!(
+        count(
+            "outbound_http_route_backend_response_statuses_total",
+            &backend
+        ),
+        4.0
+    );
+    assert_eq!(
+        count("outbound_http_route_request_duration_seconds_count", &[]),
+        4.0
+    );
+    assert_eq!(
+        count(
+            "outbound_http_route_backend_response_duration_seconds_count",
+            &backend
+        ),
+        4.0
+    );
     let ready = [("endpoint_state", "ready")];
     assert_eq!(count("outbound_http_balancer_endpoints", &ready), 1.0);
 }
@@ -146,7 +194,10 @@ async fn errors_are_counted_by_kind() {
     let uri = format!("http://{}/", tcp::refusing());
     client::get(outbound.proxy.outbound(), &uri).await;
     eventually::holds("it is counted", SOON, || async {
-        outbound.proxy.metric("outbound_http_errors_total", &[("error", "i/o")]) == 1.0
+        outbound
+            .proxy
+            .metric("outbound_http_errors_total", &[("error", "i/o")])
+            == 1.0
     })
     .await;
 }
@@ -158,16 +209,25 @@ async fn the_process_and_the_build_describe_themselves() {
     assert_eq!(metrics.sum("proxy_build_info", &[]), 1.0);
     let rss = metrics.sum("process_resident_memory_bytes", &[]) / 1024.0;
     let actual = outbound.proxy.rss_kib() as f64;
-    assert!((rss - actual).abs() < actual / 4.0, "{rss} KiB told, {actual} KiB seen");
-    for name in ["process_start_time_seconds", "process_open_fds", "process_threads"] {
+    assert!(
+        (rss - actual).abs() < actual / 4.0,
+        "{rss} KiB told, {actual} KiB seen"
+    );
+    for name in [
+        "process_start_time_seconds",
+        "process_open_fds",
+        "process_threads",
+    ] {
         assert!(metrics.sum(name, &[]) > 0.0, "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn series_of_vanished_endpoints_leave_the_page() {
-    let outbound =
-        Outbound::with(2, |builder| builder.env("LINKERD2_PROXY_METRICS_RETAIN_IDLE", "1s")).await;
+    let outbound = Outbound::with(2, |builder| {
+        builder.env("LINKERD2_PROXY_METRICS_RETAIN_IDLE", "1s")
+    })
+    .await;
     asked(&outbound, "/", 20).await;
     let of = |metrics: &Metrics, n: usize| {
         let ip = outbound.replicas[n].addr().ip().to_string();
@@ -175,7 +235,9 @@ async fn series_of_vanished_endpoints_leave_the_page() {
     };
     let page = outbound.proxy.metrics();
     assert_eq!((of(&page, 0), of(&page, 1)), (1, 1));
-    outbound.control.endpoints(WEB, &[outbound.replicas[1].addr()]);
+    outbound
+        .control
+        .endpoints(WEB, &[outbound.replicas[1].addr()]);
     eventually::holds("the one is gone and the other stays", SOON * 4, || async {
         client::get(outbound.addr(), &web("/")).await;
         let page = outbound.proxy.metrics();

@@ -13,7 +13,10 @@ async fn five_times_the_load_is_refused_fast_and_the_rest_is_served() {
     .await;
     outbound.replicas[0].at_once(10);
     outbound.replicas[0].delay(Duration::from_millis(20));
-    let load = Load::http1(outbound.addr(), &web("/")).rate(2500).connections(400).start();
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(2500)
+        .connections(400)
+        .start();
     let mut highest = 0;
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(5) {
@@ -22,16 +25,33 @@ async fn five_times_the_load_is_refused_fast_and_the_rest_is_served() {
     }
     let report = load.stop().await;
 
-    assert!(report.failures.keys().all(|what| what.starts_with("503 ")), "{:?}", report.failures);
+    assert!(
+        report.failures.keys().all(|what| what.starts_with("503 ")),
+        "{:?}",
+        report.failures
+    );
     assert!(report.failed() > report.ok, "most are refused: {report:?}");
-    assert!(report.ok > 1000, "what can be served is: {} in 5 s", report.ok);
+    assert!(
+        report.ok > 1000,
+        "what can be served is: {} in 5 s",
+        report.ok
+    );
     let admitted = report.quantile(0.9);
-    assert!(admitted < Duration::from_millis(500), "what is admitted keeps its latency: {admitted:?}");
+    assert!(
+        admitted < Duration::from_millis(500),
+        "what is admitted keeps its latency: {admitted:?}"
+    );
     let refused = Duration::from_micros(report.failure_latency.value_at_quantile(0.9));
-    assert!(refused < Duration::from_millis(250), "refused at once: {refused:?}");
+    assert!(
+        refused < Duration::from_millis(250),
+        "refused at once: {refused:?}"
+    );
     assert!(highest < 30 << 10, "{highest} KiB at the height of it");
 
     let begun = Instant::now();
     assert_eq!(client::get(outbound.addr(), &web("/")).await.status, 200);
-    assert!(begun.elapsed() < Duration::from_secs(1), "the first one after it is normal");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "the first one after it is normal"
+    );
 }

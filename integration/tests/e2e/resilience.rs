@@ -8,13 +8,18 @@ use std::time::Duration;
 const HANDFUL: u64 = 8;
 
 fn load(outbound: &Outbound) -> integration::load::Running {
-    Load::http1(outbound.addr(), &web("/")).rate(300).connections(32).start()
+    Load::http1(outbound.addr(), &web("/"))
+        .rate(300)
+        .connections(32)
+        .start()
 }
 
 async fn runs(load: &integration::load::Running, more: u64) {
     let before = load.report().ok;
-    eventually::holds("load goes on", SOON * 3, || async { load.report().ok > before + more })
-        .await;
+    eventually::holds("load goes on", SOON * 3, || async {
+        load.report().ok > before + more
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +57,12 @@ async fn a_replica_that_never_answers_costs_a_handful_and_is_used_again() {
     })
     .await;
     let report = load.stop().await;
-    assert!(report.failed() <= HANDFUL, "{:?} of {}", report.failures, report.total());
+    assert!(
+        report.failed() <= HANDFUL,
+        "{:?} of {}",
+        report.failures,
+        report.total()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +77,12 @@ async fn an_endpoint_that_accepts_and_is_silent_costs_a_handful() {
     eventually::holds("it is tried", SOON, || async { silent.accepted() > 0 }).await;
     runs(&load, 900).await;
     let report = load.stop().await;
-    assert!(report.failed() <= HANDFUL, "{:?} of {}", report.failures, report.total());
+    assert!(
+        report.failed() <= HANDFUL,
+        "{:?} of {}",
+        report.failures,
+        report.total()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,11 @@ impl Outbound {
         let endpoints: Vec<_> = replicas.iter().map(Server::addr).collect();
         control.service(WEB, &endpoints);
         let proxy = change(proxy::with(&control).outbound(WEB_PORT, WEB)).start();
-        Self { control, replicas, proxy }
+        Self {
+            control,
+            replicas,
+            proxy,
+        }
     }
 
     /// The port that stands for the service.
@@ -72,14 +76,18 @@ impl Both {
     pub(crate) fn with(backend: SocketAddr, change: impl FnOnce(Builder) -> Builder) -> Self {
         let control = ControlPlane::start();
         control.service(WEB, &[backend]);
-        let builder =
-            proxy::with(&control).outbound(WEB_PORT, WEB).inbound(APP_PORT, backend);
+        let builder = proxy::with(&control)
+            .outbound(WEB_PORT, WEB)
+            .inbound(APP_PORT, backend);
         let proxy = change(builder).start();
         Self { control, proxy }
     }
 
     /// Each direction: its name, and where it is entered.
     pub(crate) fn paths(&self) -> [(&'static str, SocketAddr); 2] {
-        [("outbound", self.proxy.port(WEB_PORT)), ("inbound", self.proxy.port(APP_PORT))]
+        [
+            ("outbound", self.proxy.port(WEB_PORT)),
+            ("inbound", self.proxy.port(APP_PORT)),
+        ]
     }
 }

@@ -19,7 +19,10 @@ async fn draining_under_load_fails_no_request() {
         server.delay(Duration::from_millis(20));
     }
     let addr = outbound.addr();
-    let http1 = Load::http1(addr, &web("/")).rate(200).connections(16).start();
+    let http1 = Load::http1(addr, &web("/"))
+        .rate(200)
+        .connections(16)
+        .start();
     let http2 = Load::http2(addr, &web("/")).rate(200).start();
     eventually::holds("load runs", SOON, || async {
         http1.report().ok > 100 && http2.report().ok > 100
@@ -34,7 +37,10 @@ async fn draining_under_load_fails_no_request() {
     .await;
     http1.stop().await.assert_no_failure();
     http2.stop().await.assert_no_failure();
-    let status = outbound.proxy.wait(SOON * 3).expect("it ends when all is done");
+    let status = outbound
+        .proxy
+        .wait(SOON * 3)
+        .expect("it ends when all is done");
     assert_eq!(status.code(), Some(0));
 }
 
@@ -45,7 +51,10 @@ async fn inbound_stops_accepting_and_ready_says_so() {
     let inbound = both.paths()[1].1;
     // Something in flight keeps the proxy alive.
     let slow = tokio::spawn(async move { client::get(inbound, &web("/delay/2000")).await });
-    eventually::holds("it is on its way", SOON, || async { server.requests() == 1 }).await;
+    eventually::holds("it is on its way", SOON, || async {
+        server.requests() == 1
+    })
+    .await;
     both.proxy.terminate();
     eventually::holds("not ready", SOON, || async {
         scrape::get(both.proxy.admin(), "/ready").is_ok_and(|answer| answer.status == 503)
@@ -61,7 +70,10 @@ async fn inbound_stops_accepting_and_ready_says_so() {
 
     let answer = slow.await.expect("no panic");
     assert_eq!(answer.status, 200, "what was in flight is finished");
-    assert_eq!(both.proxy.wait(SOON * 2).and_then(|status| status.code()), Some(0));
+    assert_eq!(
+        both.proxy.wait(SOON * 2).and_then(|status| status.code()),
+        Some(0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,18 +94,27 @@ async fn clients_are_told_to_go_elsewhere() {
         let answer = http1.try_send(client::request(&web("/delay/1000"))).await;
         (answer, http1)
     });
-    eventually::holds("both are on their way", SOON, || async { server.requests() == 3 }).await;
+    eventually::holds("both are on their way", SOON, || async {
+        server.requests() == 3
+    })
+    .await;
     both.proxy.terminate();
     eventually::holds("GOAWAY", SOON, || {
         let mut handle = http2.share().expect("HTTP/2");
         async move { handle.ready().await.is_err() }
     })
     .await;
-    let answer = slow.await.expect("no panic").expect("the stream is finished");
+    let answer = slow
+        .await
+        .expect("no panic")
+        .expect("the stream is finished");
     assert_eq!(answer.status, 200);
     let (answer, http1) = in_flight.await.expect("no panic");
     let answer = answer.expect("the request is finished");
-    assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("connection")),
+        (200, "close")
+    );
     eventually::holds("closed", SOON, || async { http1.is_closed() }).await;
 }
 
@@ -128,7 +149,10 @@ async fn the_grace_period_bounds_the_drain() {
     let begun = Instant::now();
     let status = both.proxy.wait(SOON * 2).expect("it ends");
     assert_eq!(status.code(), Some(0));
-    assert!(begun.elapsed() > Duration::from_millis(900), "the connection had its time");
+    assert!(
+        begun.elapsed() > Duration::from_millis(900),
+        "the connection had its time"
+    );
     raw.rest().await;
 }
 
@@ -148,7 +172,10 @@ async fn an_open_connection_still_works_during_the_drain() {
     raw.expect("still here").await;
     raw.finish_sending().await;
     raw.expect_end().await;
-    assert_eq!(both.proxy.wait(SOON * 2).and_then(|status| status.code()), Some(0));
+    assert_eq!(
+        both.proxy.wait(SOON * 2).and_then(|status| status.code()),
+        Some(0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,5 +193,9 @@ async fn a_second_signal_ends_it_at_once() {
     both.proxy.terminate();
     let begun = Instant::now();
     both.proxy.wait(SOON * 2).expect("it ends");
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -2,7 +2,10 @@
 
 use crate::rig::{Both, SOON, WEB};
 use integration::{
-    control::{ControlPlane, proto::{self, Policy}},
+    control::{
+        ControlPlane,
+        proto::{self, Policy},
+    },
     eventually, proxy,
     tcp::{Raw, Server},
 };
@@ -15,7 +18,9 @@ async fn a_half_closed_connection_still_carries_the_other_half() {
     let server = Server::start(|mut stream| async move {
         let mut all = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut all).await?;
-        stream.write_all(format!("{} bytes\n", all.len()).as_bytes()).await
+        stream
+            .write_all(format!("{} bytes\n", all.len()).as_bytes())
+            .await
     })
     .await;
     let both = Both::start(server.addr());
@@ -102,9 +107,15 @@ async fn no_byte_is_lost_or_reordered() {
         });
         let mut got = Vec::with_capacity(SIZE);
         let all = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut got);
-        eventually::within("everything", SOON * 4, all).await.expect("an orderly end");
+        eventually::within("everything", SOON * 4, all)
+            .await
+            .expect("an orderly end");
         writer.await.expect("no panic").expect("all was taken");
-        assert!(got == expected, "{path}: {} bytes differ from what was sent", got.len());
+        assert!(
+            got == expected,
+            "{path}: {} bytes differ from what was sent",
+            got.len()
+        );
     }
 }
 
@@ -115,12 +126,18 @@ async fn a_server_that_speaks_first_on_an_opaque_port_is_heard_at_once() {
     control.policy(WEB, &Policy::new(WEB).opaque());
     control.endpoints(WEB, &[server.addr()]);
     control.inbound(3306, proto::opaque_port());
-    let proxy =
-        proxy::with(&control).outbound(8080, WEB).inbound(3306, server.addr()).start();
+    let proxy = proxy::with(&control)
+        .outbound(8080, WEB)
+        .inbound(3306, server.addr())
+        .start();
     for addr in [proxy.port(8080), proxy.port(3306)] {
         let mut raw = Raw::connect(addr).await;
-        eventually::within("the greeting", Duration::from_secs(1), raw.expect("220 ready\r\n"))
-            .await;
+        eventually::within(
+            "the greeting",
+            Duration::from_secs(1),
+            raw.expect("220 ready\r\n"),
+        )
+        .await;
         raw.send("HELO\r\n").await;
         raw.expect("HELO\r\n").await;
     }
@@ -133,8 +150,12 @@ async fn a_server_that_speaks_first_elsewhere_does_not_stall() {
     for (_, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
         // The deadline of detection is ten seconds.
-        eventually::within("the greeting", Duration::from_secs(3), raw.expect("220 ready\r\n"))
-            .await;
+        eventually::within(
+            "the greeting",
+            Duration::from_secs(3),
+            raw.expect("220 ready\r\n"),
+        )
+        .await;
         raw.send("HELO\r\n").await;
         raw.expect("HELO\r\n").await;
     }
@@ -155,7 +176,11 @@ async fn connections_are_balanced_over_endpoints() {
         held.push(raw);
     }
     for server in &servers {
-        assert!(server.accepted() >= 8, "of 40 connections: {}", server.accepted());
+        assert!(
+            server.accepted() >= 8,
+            "of 40 connections: {}",
+            server.accepted()
+        );
     }
 }
 
@@ -176,10 +201,18 @@ async fn a_connection_goes_to_another_endpoint_when_one_refuses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_no_endpoint_takes_is_closed() {
     let control = ControlPlane::start();
-    control.policy(WEB, &Policy::new(WEB).opaque().queue(10, Duration::from_millis(500)));
+    control.policy(
+        WEB,
+        &Policy::new(WEB)
+            .opaque()
+            .queue(10, Duration::from_millis(500)),
+    );
     control.endpoints(WEB, &[integration::tcp::refusing()]);
     let refusing = integration::tcp::refusing();
-    let proxy = proxy::with(&control).outbound(8080, WEB).inbound(8081, refusing).start();
+    let proxy = proxy::with(&control)
+        .outbound(8080, WEB)
+        .inbound(8081, refusing)
+        .start();
     for addr in [proxy.port(8080), proxy.port(8081)] {
         let mut raw = Raw::connect(addr).await;
         let _ = raw.try_send("\x01").await;

@@ -6,7 +6,7 @@ use super::{
     body::Watch,
     classify::{Class, grpc_status},
     client::{InUse, Sent},
-    normalize,
+    headers,
     server::Activity,
     upgrade::Switch,
 };
@@ -52,7 +52,7 @@ pub fn respond<O: Observer>(sent: Sent, context: Context<'_, O>) -> Response {
         StatusCode::SWITCHING_PROTOCOLS => true,
         status => status.is_success() && context.upgrade.is_some_and(|a| a.is_connect()),
     };
-    normalize::response(response.headers_mut(), switches);
+    headers::strip_response(response.headers_mut(), switches);
     if let (true, Some(activity)) = (switches, context.upgrade) {
         activity.switch_to(Switch::Upgrade(hyper::upgrade::on(&mut response)));
     }

@@ -11,17 +11,52 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
 const L5D_ORIG_PROTO: HeaderName = HeaderName::from_static("l5d-orig-proto");
 /// Why the proxy answered in place of an endpoint.
-pub const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
+pub(super) const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
 /// `close`: the proxy that sent this wants the connection ended.
-pub const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
+pub(super) const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
 
-/// Removes hop-by-hop headers. An upgrade that both sides are to see keeps its two.
-///
-/// `Transfer-Encoding` stays: hyper frames by it and writes it anew.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if !headers.keys().any(may_end_here) {
+/// Makes the headers of a request what the next hop may see: without hop-by-hop ones, and without
+/// what only a proxy of ours may say. Whether it asks to switch protocols, in which case the two
+/// headers that say so stay.
+pub fn strip_request(version: Version, headers: &mut HeaderMap) -> bool {
+    if !has_any_to_strip(headers) {
+        return false;
+    }
+    headers.remove(L5D_CLIENT_ID);
+    headers.remove(L5D_ORIG_PROTO);
+    let upgrades = wants_upgrade(version, headers);
+    strip_hop_by_hop(headers, upgrades);
+    upgrades
+}
+
+/// Makes the headers of an answer what the client may see.
+pub fn strip_response(headers: &mut HeaderMap, switches: bool) {
+    if !has_any_to_strip(headers) {
         return;
     }
+    headers.remove(L5D_PROXY_ERROR);
+    headers.remove(L5D_PROXY_CONNECTION);
+    strip_hop_by_hop(headers, switches);
+}
+
+/// Whether there is a header that may not pass. Most messages have none, and one look at each
+/// name is cheaper than a look-up of each that is not there.
+fn has_any_to_strip(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .map(HeaderName::as_str)
+        .any(|name| match name.len() {
+            2 => name == "te",
+            7 => name == "upgrade",
+            10 => name == "connection" || name == "keep-alive",
+            16 if name == "proxy-connection" => true,
+            13.. => name.starts_with("l5d-"),
+            _ => false,
+        })
+}
+
+/// `Transfer-Encoding` stays: hyper frames by it and writes it anew.
+fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     if headers.contains_key(CONNECTION) {
         strip_named_by_connection(headers, keep_upgrade);
     }
@@ -35,19 +70,6 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
         headers.remove(TE);
     } else if headers.contains_key(TE) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-/// Whether a header is one that this module may remove. Most messages have none, and one look at
-/// each name is cheaper than a look-up of each that is not there.
-fn may_end_here(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    match name.len() {
-        2 => name == "te",
-        7 => name == "upgrade",
-        10 => name == "connection" || name == "keep-alive",
-        16 => name == "proxy-connection",
-        _ => name.starts_with("l5d-"),
     }
 }
 
@@ -72,26 +94,8 @@ fn strip_named_by_connection(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
-/// Removes what only a proxy of ours may say about a request.
-pub fn strip_untrusted(headers: &mut HeaderMap) {
-    if !headers.keys().any(may_end_here) {
-        return;
-    }
-    headers.remove(L5D_CLIENT_ID);
-    headers.remove(L5D_ORIG_PROTO);
-}
-
-/// Removes what an endpoint's proxy told this one.
-pub fn strip_proxy_error(headers: &mut HeaderMap) {
-    if !headers.keys().any(may_end_here) {
-        return;
-    }
-    headers.remove(L5D_PROXY_ERROR);
-    headers.remove(L5D_PROXY_CONNECTION);
-}
-
 /// Whether a request asks for another protocol on its connection.
-pub fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
+fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(UPGRADE)
         && lists(headers, CONNECTION, "upgrade")
@@ -135,42 +139,41 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-kept", "1"),
         ]);
-        strip_hop_by_hop(&mut headers, false);
+        assert!(!strip_request(Version::HTTP_11, &mut headers));
         assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
     }
 
     #[test]
     fn an_upgrade_keeps_its_headers() {
-        let mut headers = map(&[
-            ("connection", "Upgrade, x-a"),
-            ("upgrade", "websocket"),
-            ("x-a", ""),
-        ]);
-        assert!(wants_upgrade(Version::HTTP_11, &headers));
-        strip_hop_by_hop(&mut headers, true);
-        assert_eq!(
-            headers,
-            map(&[("connection", "upgrade"), ("upgrade", "websocket")])
-        );
+        let upgrade = ("upgrade", "websocket");
+        let mut headers = map(&[("connection", "Upgrade, x-a"), upgrade, ("x-a", "")]);
+        assert!(strip_request(Version::HTTP_11, &mut headers));
+        assert_eq!(headers, map(&[("connection", "upgrade"), upgrade]));
     }
 
     #[test]
     fn connection_cannot_remove_what_frames_or_addresses_the_message() {
-        let mut headers = map(&[
-            ("connection", "host, transfer-encoding"),
-            ("host", "a"),
-            ("transfer-encoding", "chunked"),
-        ]);
-        strip_hop_by_hop(&mut headers, false);
-        assert_eq!(
-            headers,
-            map(&[("host", "a"), ("transfer-encoding", "chunked")])
-        );
+        let framing = [("host", "a"), ("transfer-encoding", "chunked")];
+        let connection = ("connection", "host, transfer-encoding");
+        let mut headers = map(&[connection, framing[0], framing[1]]);
+        strip_request(Version::HTTP_11, &mut headers);
+        assert_eq!(headers, map(&framing));
     }
 
     #[test]
     fn http_1_0_cannot_upgrade() {
-        let headers = map(&[("connection", "upgrade"), ("upgrade", "x")]);
-        assert!(!wants_upgrade(Version::HTTP_10, &headers));
+        let mut headers = map(&[("connection", "upgrade"), ("upgrade", "x")]);
+        assert!(!strip_request(Version::HTTP_10, &mut headers));
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn what_only_our_proxies_say_is_taken_from_nobody() {
+        let mut headers = map(&[("l5d-client-id", "me"), ("l5d-orig-proto", "HTTP/1.1")]);
+        strip_request(Version::HTTP_2, &mut headers);
+        assert!(headers.is_empty());
+        let mut headers = map(&[("l5d-proxy-error", "x"), ("l5d-proxy-connection", "close")]);
+        strip_response(&mut headers, false);
+        assert!(headers.is_empty());
     }
 }

@@ -4,7 +4,7 @@
 use super::{Request, headers};
 use crate::{addr::Target, error::Error};
 use http::{
-    HeaderMap, HeaderValue, Method, Uri, Version,
+    HeaderValue, Method, Uri, Version,
     header::{HOST, HeaderName},
     uri::{Authority, PathAndQuery},
 };
@@ -36,27 +36,20 @@ pub fn proxied_target(request: &Request) -> Result<Target, Error> {
 ///
 /// [`Error::BadRequest`] when it is ambiguous for whom it is.
 pub fn request(request: &mut Request) -> Result<bool, Error> {
-    headers::strip_untrusted(request.headers_mut());
-    if request.version() == Version::HTTP_2 {
-        headers::strip_hop_by_hop(request.headers_mut(), false);
+    let version = request.version();
+    if version == Version::HTTP_2 {
+        headers::strip_request(version, request.headers_mut());
         return Ok(false);
     }
     check_host(request)?;
+    let upgrades = headers::strip_request(version, request.headers_mut());
     let is_connect = request.method() == Method::CONNECT;
-    let upgrades = headers::wants_upgrade(request.version(), request.headers());
-    headers::strip_hop_by_hop(request.headers_mut(), upgrades);
     if !is_connect {
         to_origin_form(request);
     }
     // The version is each hop's own (RFC 9110, section 6.2).
     *request.version_mut() = Version::HTTP_11;
     Ok(upgrades || is_connect)
-}
-
-/// Makes the head of an answer what the client may see.
-pub fn response(headers: &mut HeaderMap, switches: bool) {
-    headers::strip_hop_by_hop(headers, switches);
-    headers::strip_proxy_error(headers);
 }
 
 /// HTTP/1.1 has exactly one `Host`, and a valid one (RFC 9112, section 3.2).
@@ -73,9 +66,22 @@ fn check_host(request: &Request) -> Result<(), Error> {
 /// `uri-host [ ":" port ]` (RFC 9110, section 7.2), by its characters; empty when the target has no
 /// authority. Names with user information, paths or white space are not hosts.
 fn is_valid_host(host: &HeaderValue) -> bool {
-    let is_host_byte = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
-    host.as_bytes().iter().all(is_host_byte)
+    host.as_bytes()
+        .iter()
+        .all(|b| IS_HOST_BYTE[usize::from(*b)])
 }
+
+const IS_HOST_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let allowed =
+        b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+,;=:[]";
+    let mut i = 0;
+    while i < allowed.len() {
+        table[allowed[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 /// `http://host/path` becomes `/path` with `Host: host`, which wins over the one that was there.
 fn to_origin_form(request: &mut Request) {

@@ -9,6 +9,7 @@
 
 mod http1;
 mod http2;
+mod watchdog;
 
 use super::{Request, Response, upgrade::Switch};
 use crate::error::BoxError;

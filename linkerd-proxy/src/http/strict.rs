@@ -44,11 +44,9 @@ pub enum Head {
 pub fn check(bytes: &[u8]) -> Result<Head, Ambiguous> {
     let (mut lengths, mut has_encoding, mut len) = (0, false, 0);
     let mut in_head = false;
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        len += line.len();
-        let Some(line) = line.strip_suffix(b"\n") else {
-            return Ok(Head::Partial);
-        };
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let line = &bytes[len..end];
+        len = end + 1;
         match (in_head, is_empty(line)) {
             (false, true) => continue,
             (false, false) => in_head = true,

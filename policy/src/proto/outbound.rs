@@ -1,9 +1,9 @@
 //! The policy of a destination, as `OutboundPolicies` streams it.
 //!
-//! The API has four kinds of route that differ in what they match; [`routes`] brings them to one
-//! form, of which [`read`](self) takes the rule that takes everything and lists the rest as not
-//! acted on. A rule that refuses traffic (a filter that forbids it or always fails it) becomes a
-//! route without backends: traffic still fails, though not in the words asked for.
+//! The API has four kinds of route that differ in what they match; `routes` brings them to one
+//! form, of which the rule that takes everything is kept and the rest listed as not acted on. A rule
+//! that refuses traffic (a filter that forbids it or always fails it) becomes a route without
+//! backends: traffic still fails, though not in the words asked for.
 
 mod accrual;
 mod backend;

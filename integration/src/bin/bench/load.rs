@@ -95,7 +95,10 @@ async fn drive(args: &Args) -> Result<Outcome> {
     let stats = Rc::new(RefCell::new(Stats {
         from,
         until,
-        outcome: Outcome { seconds: seconds.as_secs_f64(), ..Outcome::default() },
+        outcome: Outcome {
+            seconds: seconds.as_secs_f64(),
+            ..Outcome::default()
+        },
         latency: Histogram::new_with_max(600_000_000, 3)?,
     }));
     let pace = Rc::new(Pace::new(args.rate, until)?);
@@ -130,7 +133,8 @@ impl Stats {
         self.outcome.total += amount;
         if now >= self.from && now < self.until {
             self.outcome.measured += amount;
-            self.latency.saturating_record((now - due).as_nanos() as u64 / 100);
+            self.latency
+                .saturating_record((now - due).as_nanos() as u64 / 100);
         }
     }
 
@@ -141,6 +145,10 @@ impl Stats {
 
     fn finish(&self) -> Outcome {
         let us = |quantile| self.latency.value_at_quantile(quantile) as f64 / 10.0;
-        Outcome { p50_us: us(0.5), p99_us: us(0.99), ..self.outcome.clone() }
+        Outcome {
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            ..self.outcome.clone()
+        }
     }
 }

@@ -89,5 +89,7 @@ fn main() -> ExitCode {
 
 /// One current-thread runtime, as every part of the benchmark uses.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }

@@ -30,8 +30,11 @@ const IDLE_CONNECTIONS: u64 = 1000;
 pub(crate) fn run(args: Args) -> Result<()> {
     let repeat = args.repeat.unwrap_or(if args.quick { 1 } else { 3 });
     let seconds = args.seconds.unwrap_or(if args.quick { 2 } else { 5 });
-    let wanted =
-        if args.peers.is_empty() { Kind::value_variants().to_vec() } else { args.peers.clone() };
+    let wanted = if args.peers.is_empty() {
+        Kind::value_variants().to_vec()
+    } else {
+        args.peers.clone()
+    };
     let proxy = match &args.proxy {
         Some(path) => path.clone(),
         None if wanted.iter().any(|kind| kind.is_ours()) => bins::linkerd_proxy().to_owned(),
@@ -41,8 +44,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
     let (setup, _backend) = setup(&args, proxy)?;
     let kinds = installed(wanted, &setup);
-    let scenarios =
-        if args.scenarios.is_empty() { Scenario::all() } else { args.scenarios.clone() };
+    let scenarios = if args.scenarios.is_empty() {
+        Scenario::all()
+    } else {
+        args.scenarios.clone()
+    };
 
     let mut results = Results::new(repeat, seconds, args.rate, args.endpoints);
     for &kind in &kinds {
@@ -87,7 +93,10 @@ fn one_round(
             }
         }
     }
-    if scenarios.iter().any(|scenario| *scenario != Scenario::Memory) {
+    if scenarios
+        .iter()
+        .any(|scenario| *scenario != Scenario::Memory)
+    {
         std::thread::sleep(AFTER);
         for (peer, highest) in peers.iter().zip(highest) {
             if let Some(rss) = peer.rss_kib() {
@@ -144,10 +153,21 @@ fn load(
         std::thread::sleep(Duration::from_millis(50));
     }
     let output = child.wait_with_output()?;
-    let outcome: Outcome = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("no result of {} through {}", scenario.name(), peer.kind.name()))?;
-    let cpu = cpu_before.zip(peer.cpu_time()).map(|(before, after)| after - before);
-    eprintln!("  {:<11} {:<13} {outcome:?}", scenario.name(), peer.kind.name());
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!(
+            "no result of {} through {}",
+            scenario.name(),
+            peer.kind.name()
+        )
+    })?;
+    let cpu = cpu_before
+        .zip(peer.cpu_time())
+        .map(|(before, after)| after - before);
+    eprintln!(
+        "  {:<11} {:<13} {outcome:?}",
+        scenario.name(),
+        peer.kind.name()
+    );
     results.outcome(peer.kind, scenario, &outcome, cpu);
     Ok(rss)
 }
@@ -159,38 +179,60 @@ fn load_command(
     rate: u64,
 ) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .arg("load")
-        .args(scenario.load_args(rate))
-        .args(["--addr", &target.to_string(), "--seconds", &seconds.to_string()]);
+    command.arg("load").args(scenario.load_args(rate)).args([
+        "--addr",
+        &target.to_string(),
+        "--seconds",
+        &seconds.to_string(),
+    ]);
     Ok(command)
 }
 
 /// The control plane and the backend, which serve all peers.
 fn setup(args: &Args, proxy: PathBuf) -> Result<(Setup, Process)> {
-    let ips: Vec<_> = (0..args.endpoints.max(1)).map(|_| addr::unique_ip()).collect();
+    let ips: Vec<_> = (0..args.endpoints.max(1))
+        .map(|_| addr::unique_ip())
+        .collect();
     let mut command = Command::new(std::env::current_exe()?);
     let list: Vec<_> = ips.iter().map(ToString::to_string).collect();
     command.args(["backend", "--ips", &list.join(",")]);
     let backend = Process::spawn("bench backend", command);
     let deadline = Instant::now() + Duration::from_secs(10);
     while !backend.output().contains("ready") {
-        ensure!(Instant::now() < deadline, "the backend does not start: {}", backend.output());
+        ensure!(
+            Instant::now() < deadline,
+            "the backend does not start: {}",
+            backend.output()
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 
     let control = ControlPlane::start();
     for port in Port::ALL {
-        let endpoints: Vec<_> =
-            ips.iter().map(|ip| SocketAddr::from((*ip, port as u16))).collect();
+        let endpoints: Vec<_> = ips
+            .iter()
+            .map(|ip| SocketAddr::from((*ip, port as u16)))
+            .collect();
         control.service(&port.service(), &endpoints);
     }
     let envoy = args.envoy.clone().map(|path| {
         let inside = [path.join("envoy"), path.join("envoy/_bin/envoy")];
-        inside.into_iter().find(|path| path.is_file()).unwrap_or(path)
+        inside
+            .into_iter()
+            .find(|path| path.is_file())
+            .unwrap_or(path)
     });
     let dir = tempfile::tempdir()?;
-    Ok((Setup { control, backend: ips[0], proxy, envoy, dir }, backend))
+    Ok((
+        Setup {
+            control,
+            backend: ips[0],
+            proxy,
+            envoy,
+            dir,
+        },
+        backend,
+    ))
 }
 
 /// The peers that were asked for and that are there.
@@ -208,7 +250,10 @@ fn installed(wanted: Vec<Kind>, setup: &Setup) -> Vec<Kind> {
 /// Children inherit it, and proxies are moved to their own core as they start.
 fn pin_to_other_core() -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
-    ensure!(cores > CORE, "the benchmark needs two cores: one for the proxy, one for the load");
+    ensure!(
+        cores > CORE,
+        "the benchmark needs two cores: one for the proxy, one for the load"
+    );
     let mut set = CpuSet::new();
     set.set(CORE);
     sched_setaffinity(None, &set).context("cannot stay on one core")

@@ -27,9 +27,7 @@ const START: Duration = Duration::from_secs(10);
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Who is measured.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// The backend alone.
@@ -112,9 +110,14 @@ impl Setup {
             Kind::None | Kind::Outbound | Kind::Inbound => return None,
             Kind::Nginx => ("-v", |text| text.trim().split('/').next_back()),
             Kind::Haproxy => ("-v", |text| text.split(' ').nth(2)),
-            Kind::Envoy => ("--version", |text| text.rsplit_once(": ")?.1.split('/').nth(1)),
+            Kind::Envoy => ("--version", |text| {
+                text.rsplit_once(": ")?.1.split('/').nth(1)
+            }),
         };
-        let output = Command::new(self.program(kind).ok()?).arg(flag).output().ok()?;
+        let output = Command::new(self.program(kind).ok()?)
+            .arg(flag)
+            .output()
+            .ok()?;
         let text = [output.stdout, output.stderr].concat();
         pick(&String::from_utf8_lossy(&text)).map(str::to_owned)
     }
@@ -124,23 +127,30 @@ impl Setup {
         let started = Instant::now();
         let (ip, running) = match kind {
             Kind::None => (self.backend, Running::Backend),
-            Kind::Outbound => self.ours(|builder, port| {
-                builder.outbound(port as u16, &port.service())
-            }),
+            Kind::Outbound => {
+                self.ours(|builder, port| builder.outbound(port as u16, &port.service()))
+            }
             Kind::Inbound => self.ours(|builder, port| {
                 let app = SocketAddr::from((self.backend, port as u16));
                 builder.inbound(port as u16, app)
             }),
             Kind::Nginx | Kind::Haproxy | Kind::Envoy => self.other(kind)?,
         };
-        let mut peer = Peer { kind, ip, running, start: Duration::ZERO };
+        let mut peer = Peer {
+            kind,
+            ip,
+            running,
+            start: Duration::ZERO,
+        };
         peer.first_answer()?;
         peer.start = started.elapsed();
         Ok(peer)
     }
 
     fn ours(&self, map: impl Fn(proxy::Builder, Port) -> proxy::Builder) -> (Ipv4Addr, Running) {
-        let builder = proxy::with(&self.control).binary(self.proxy.clone()).pinned(CORE);
+        let builder = proxy::with(&self.control)
+            .binary(self.proxy.clone())
+            .pinned(CORE);
         let builder = Port::ALL.into_iter().fold(builder, map);
         (builder.ip(), Running::Ours(Box::new(builder.spawn())))
     }
@@ -165,7 +175,14 @@ impl Setup {
             Kind::Nginx => command.arg("-p").arg(dir).arg("-c").arg(path),
             Kind::Haproxy => command.args(["-db", "-q", "-f"]).arg(path),
             _ => command
-                .args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"])
+                .args([
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "-l",
+                    "error",
+                    "-c",
+                ])
                 .arg(path),
         };
         Ok((ip, Running::Other(Process::spawn(kind.name(), command))))

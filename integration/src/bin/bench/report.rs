@@ -71,7 +71,15 @@ fn load(scenario: Scenario, rate: u64) -> String {
 impl Results {
     pub(crate) fn new(repeat: usize, seconds: u64, rate: u64, endpoints: u16) -> Self {
         let (peers, figures, errors) = Default::default();
-        Self { repeat, seconds, rate, endpoints, peers, figures, errors }
+        Self {
+            repeat,
+            seconds,
+            rate,
+            endpoints,
+            peers,
+            figures,
+            errors,
+        }
     }
 
     /// Announces a peer; columns come in this order.
@@ -81,7 +89,12 @@ impl Results {
 
     /// One more value of a figure.
     pub(crate) fn add(&mut self, kind: Kind, figure: Figure, value: f64) {
-        self.figures.entry(figure).or_default().entry(kind).or_default().push(value);
+        self.figures
+            .entry(figure)
+            .or_default()
+            .entry(kind)
+            .or_default()
+            .push(value);
     }
 
     /// The values of one run of the load generator.
@@ -95,7 +108,8 @@ impl Results {
         if outcome.errors > 0 {
             let first = outcome.error.as_deref().unwrap_or_default();
             let (name, peer, n) = (scenario.name(), kind.name(), outcome.errors);
-            self.errors.push(format!("{name} through {peer}: {n} errors, first: {first}"));
+            self.errors
+                .push(format!("{name} through {peer}: {n} errors, first: {first}"));
         }
         let is_bulk = scenario == Scenario::Bulk;
         let per_second = outcome.measured as f64 / outcome.seconds;
@@ -122,7 +136,10 @@ impl Results {
             std::fs::write(path.with_extension("json"), self.json().to_string())?;
         }
         if !self.errors.is_empty() {
-            bail!("requests failed, so the figures do not count:\n{}", self.errors.join("\n"));
+            bail!(
+                "requests failed, so the figures do not count:\n{}",
+                self.errors.join("\n")
+            );
         }
         Ok(())
     }
@@ -145,7 +162,11 @@ impl Results {
             writeln!(text, "\n{note}")?;
         }
         if !self.errors.is_empty() {
-            writeln!(text, "\n**Requests failed:**\n\n- {}", self.errors.join("\n- "))?;
+            writeln!(
+                text,
+                "\n**Requests failed:**\n\n- {}",
+                self.errors.join("\n- ")
+            )?;
         }
         Ok(text)
     }
@@ -176,7 +197,9 @@ impl Results {
         for (figure, by_peer) in &self.figures {
             write!(text, "| {} |", figure.title(self.rate))?;
             for (kind, _) in &self.peers {
-                let cell = by_peer.get(kind).map_or("–".to_owned(), |values| cell(values));
+                let cell = by_peer
+                    .get(kind)
+                    .map_or("–".to_owned(), |values| cell(values));
                 write!(text, " {cell} |")?;
             }
             text.push('\n');
@@ -192,16 +215,24 @@ impl Results {
             .map(|(kind, _)| *kind)
             .filter(|kind| !kind.is_ours() && *kind != Kind::None)
             .collect();
-        let ours: Vec<Kind> =
-            self.peers.iter().map(|(kind, _)| *kind).filter(|kind| kind.is_ours()).collect();
+        let ours: Vec<Kind> = self
+            .peers
+            .iter()
+            .map(|(kind, _)| *kind)
+            .filter(|kind| kind.is_ours())
+            .collect();
         if others.is_empty() || ours.is_empty() {
             return Ok(());
         }
         text.push_str("\nRatios, ours divided by the peer's median (rates: more is better; all else: less):\n\n");
-        let pairs: Vec<_> =
-            ours.iter().flat_map(|us| others.iter().map(move |them| (*us, *them))).collect();
-        let names: Vec<_> =
-            pairs.iter().map(|(us, them)| format!("{} / {}", us.name(), them.name())).collect();
+        let pairs: Vec<_> = ours
+            .iter()
+            .flat_map(|us| others.iter().map(move |them| (*us, *them)))
+            .collect();
+        let names: Vec<_> = pairs
+            .iter()
+            .map(|(us, them)| format!("{} / {}", us.name(), them.name()))
+            .collect();
         self.header(text, "", names.iter().map(String::as_str))?;
         for (figure, by_peer) in &self.figures {
             let middle = |kind| by_peer.get(&kind).map(|values| median(values));
@@ -212,7 +243,12 @@ impl Results {
                     _ => "–".to_owned(),
                 })
                 .collect();
-            writeln!(text, "| {} | {} |", figure.title(self.rate), cells.join(" | "))?;
+            writeln!(
+                text,
+                "| {} | {} |",
+                figure.title(self.rate),
+                cells.join(" | ")
+            )?;
         }
         Ok(())
     }
@@ -232,7 +268,12 @@ impl Results {
     /// A rate says little about a proxy when the backend alone is hardly faster.
     fn backend_limits(&self) -> Option<String> {
         let mut limited = Vec::new();
-        for scenario in [Scenario::Http1, Scenario::Http2, Scenario::Pingpong, Scenario::Bulk] {
+        for scenario in [
+            Scenario::Http1,
+            Scenario::Http2,
+            Scenario::Pingpong,
+            Scenario::Bulk,
+        ] {
             let Some(by_peer) = self.figures.get(&Figure::Rate(scenario)) else {
                 continue;
             };
@@ -259,7 +300,10 @@ impl Results {
             .figures
             .iter()
             .map(|(figure, by_peer)| {
-                let by_name = by_peer.iter().map(|(kind, values)| (kind.name(), values)).collect();
+                let by_name = by_peer
+                    .iter()
+                    .map(|(kind, values)| (kind.name(), values))
+                    .collect();
                 (figure.title(self.rate), by_name)
             })
             .collect();
@@ -288,7 +332,9 @@ fn median(values: &[f64]) -> f64 {
 fn cell(values: &[f64]) -> String {
     let (min, max) = values
         .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| (min.min(*v), max.max(*v)));
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| {
+            (min.min(*v), max.max(*v))
+        });
     let middle = median(values);
     if values.len() == 1 || min == max {
         return number(middle);
@@ -320,7 +366,11 @@ mod tests {
     #[test]
     fn errors_make_the_run_fail() {
         let mut results = Results::new(1, 1, 2000, 1);
-        let outcome = Outcome { errors: 1, seconds: 1.0, ..Outcome::default() };
+        let outcome = Outcome {
+            errors: 1,
+            seconds: 1.0,
+            ..Outcome::default()
+        };
         results.outcome(Kind::Nginx, Scenario::Http1, &outcome, None);
         assert!(results.write(None).is_err());
     }

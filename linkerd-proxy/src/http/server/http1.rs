@@ -1,6 +1,9 @@
 //! HTTP/1 to a client.
 
-use super::{Activity, HEAD_TICKS, Handler, TICK, handle};
+use super::{
+    Activity, Handler, TICK, handle,
+    watchdog::{Alarm, Watchdog},
+};
 use crate::{
     drain::Signal,
     http::{
@@ -20,7 +23,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::timeout,
 };
 
 /// Largest head that is taken; more is answered with 431.
@@ -172,61 +175,6 @@ async fn linger(conn: &mut Conn) {
     };
     // Whatever comes of it, the connection ends here.
     let _ = timeout(TICK, read_out).await;
-}
-
-// === the watchdog ===
-
-enum Alarm {
-    Drain,
-    Idle,
-    HeadOverdue,
-}
-
-/// Looks after a connection once a second, and for the drain.
-struct Watchdog<'a> {
-    activity: &'a Activity,
-    drain: Option<crate::drain::Waiting>,
-    tick: tokio::time::Interval,
-    head_ticks: u32,
-}
-
-impl<'a> Watchdog<'a> {
-    fn new(activity: &'a Activity, drain: &Signal) -> Self {
-        let mut tick = interval_at(Instant::now() + TICK, TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            activity,
-            drain: Some(drain.waiting()),
-            tick,
-            head_ticks: 0,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
-        if let Some(drain) = &mut self.drain
-            && drain.poll(cx).is_ready()
-        {
-            self.drain = None;
-            return Poll::Ready(Alarm::Drain);
-        }
-        loop {
-            ready!(self.tick.poll_tick(cx));
-            let activity = self.activity;
-            let is_quiet = !activity.moved.replace(false) && activity.in_flight.get() == 0;
-            let has_head = !activity.head.borrow().is_empty();
-            if has_head && activity.in_flight.get() == 0 {
-                self.head_ticks += 1;
-                if self.head_ticks >= HEAD_TICKS {
-                    return Poll::Ready(Alarm::HeadOverdue);
-                }
-                continue;
-            }
-            self.head_ticks = 0;
-            if is_quiet && activity.served.get() {
-                return Poll::Ready(Alarm::Idle);
-            }
-        }
-    }
 }
 
 // === impl GuardedIo ===

@@ -35,18 +35,31 @@ struct Timer {
 impl Pace {
     /// `rate` per second until `until`; 0 means that a request is due whenever one can be sent.
     pub(super) fn new(rate: u64, until: Instant) -> Result<Self> {
-        let timer = match Duration::from_secs(1).as_nanos().checked_div(u128::from(rate)) {
+        let timer = match Duration::from_secs(1)
+            .as_nanos()
+            .checked_div(u128::from(rate))
+        {
             Some(nanos) => {
                 let interval = Duration::from_nanos(nanos as u64);
                 let started = Instant::now();
                 let expirations = pipe::Receiver::from_owned_fd_unchecked(start_timer(interval)?)?;
-                Some(Timer { expirations, started, interval })
+                Some(Timer {
+                    expirations,
+                    started,
+                    interval,
+                })
             }
             None => None,
         };
         let is_closed_loop = timer.is_none();
         let (due, ready) = (RefCell::default(), Semaphore::new(0));
-        Ok(Self { until, timer: RefCell::new(timer), is_closed_loop, due, ready })
+        Ok(Self {
+            until,
+            timer: RefCell::new(timer),
+            is_closed_loop,
+            due,
+            ready,
+        })
     }
 
     /// The next moment; `None` when the run is over.
@@ -62,7 +75,12 @@ impl Pace {
     /// Runs the timer to the end of the run.
     pub(super) async fn run(&self) -> Result<()> {
         let timer = self.timer.borrow_mut().take();
-        if let Some(Timer { mut expirations, started, interval }) = timer {
+        if let Some(Timer {
+            mut expirations,
+            started,
+            interval,
+        }) = timer
+        {
             let mut due = started;
             while Instant::now() < self.until {
                 let mut bytes = [0; 8];
@@ -85,7 +103,10 @@ fn start_timer(interval: Duration) -> Result<OwnedFd> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
     let spec = Timespec::try_from(interval)?;
-    let every = Itimerspec { it_interval: spec, it_value: spec };
+    let every = Itimerspec {
+        it_interval: spec,
+        it_value: spec,
+    };
     timerfd_settime(&fd, TimerfdTimerFlags::empty(), &every)?;
     Ok(fd)
 }

@@ -12,7 +12,9 @@ const BULK: u16 = Port::Bulk as u16;
 /// nginx speaks HTTP/1.1 to the backend, also for HTTP/2 clients; TCP needs its stream module.
 pub(super) fn nginx(ip: Ipv4Addr, to: Ipv4Addr, dir: &Path, stream: Option<&str>) -> String {
     let dir = dir.display();
-    let load = stream.map(|path| format!("load_module {path};\n")).unwrap_or_default();
+    let load = stream
+        .map(|path| format!("load_module {path};\n"))
+        .unwrap_or_default();
     let tcp = stream.map_or(String::new(), |_| {
         format!(
             "stream {{\n\
@@ -63,9 +65,7 @@ pub(super) fn haproxy(ip: Ipv4Addr, to: Ipv4Addr) -> String {
 
 /// Envoy with static listeners and clusters.
 pub(super) fn envoy(ip: Ipv4Addr, to: Ipv4Addr) -> String {
-    let address = |ip: Ipv4Addr, port: u16| {
-        json!({"socket_address": {"address": ip.to_string(), "port_value": port}})
-    };
+    let address = |ip: Ipv4Addr, port: u16| json!({"socket_address": {"address": ip.to_string(), "port_value": port}});
     let listener = |port: u16, filter: Value| {
         json!({
             "name": format!("p{port}"),
