@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, VecDeque},
+    error::Error,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +22,12 @@ use tokio::{
 /// A request without an answer for this long has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(2);
+
+/// How often a request is sent that was not processed.
+const TRIES: usize = 3;
+
+/// The connection of a worker, when it is not in use or can be shared.
+type Slot = tokio::sync::Mutex<Option<Client>>;
 
 /// A load to be run.
 #[derive(Clone, Debug)]
@@ -252,7 +259,7 @@ async fn pace(rate: u64, due: Arc<Due>) {
 
 /// One connection, opened again whenever it is closed, with a task for each stream.
 async fn worker(load: Load, due: Arc<Due>, report: Arc<Mutex<Report>>) {
-    let shared: Arc<tokio::sync::Mutex<Option<Client>>> = Arc::default();
+    let shared: Arc<Slot> = Arc::default();
     let mut streams = JoinSet::new();
     for _ in 0..load.streams {
         let (load, due, report, shared) =
@@ -268,43 +275,62 @@ async fn worker(load: Load, due: Arc<Due>, report: Arc<Mutex<Report>>) {
     while streams.join_next().await.is_some() {}
 }
 
-async fn ask(load: &Load, shared: &tokio::sync::Mutex<Option<Client>>) -> Result<Answer, String> {
-    let mut slot = shared.lock().await;
-    let is_usable = match slot.as_mut() {
-        Some(client) => client.ready().await.is_ok(),
-        None => false,
-    };
-    if !is_usable {
-        *slot = None;
-        let client = load
-            .connect()
-            .await
-            .map_err(|error| format!("connect: {error:#}"))?;
-        *slot = Some(client);
+/// Asks, and asks again what the peer has certainly not begun to process: every HTTP client does.
+async fn ask(load: &Load, shared: &Slot) -> Result<Answer, String> {
+    let mut failure = String::new();
+    for _ in 0..TRIES {
+        let client = take(load, shared).await?;
+        match ask_once(load, client, shared).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => {
+                failure = describe(&error);
+                if !was_unprocessed(&error) {
+                    break;
+                }
+                shared.lock().await.take();
+            }
+        }
     }
-    let Some(client) = slot.as_mut() else {
-        return Err("no connection".to_owned());
-    };
+    Err(failure)
+}
+
+/// A usable connection: the one that is there, or a new one.
+async fn take(load: &Load, shared: &Slot) -> Result<Client, String> {
+    let mut slot = shared.lock().await;
+    if let Some(mut client) = slot.take()
+        && client.ready().await.is_ok()
+    {
+        *slot = client.share();
+        return Ok(client);
+    }
+    let connected = load.connect().await;
+    let client = connected.map_err(|error| format!("connect: {error:#}"))?;
+    *slot = client.share();
+    Ok(client)
+}
+
+async fn ask_once(load: &Load, mut client: Client, shared: &Slot) -> hyper::Result<Answer> {
     let mut request = request(&load.uri);
     if load.is_http2 {
         request.headers_mut().remove(http::header::HOST);
+        return client.try_send(request).await;
     }
-    match client.share() {
-        Some(mut client) => {
-            drop(slot);
-            client.try_send(request).await.map_err(describe)
-        }
-        None => {
-            let mut client = slot.take().ok_or("no connection")?;
-            let answer = client.try_send(request).await.map_err(describe)?;
-            *slot = Some(client);
-            Ok(answer)
-        }
-    }
+    let answer = client.try_send(request).await?;
+    *shared.lock().await = Some(client);
+    Ok(answer)
 }
 
-fn describe(error: hyper::Error) -> String {
-    use std::error::Error;
+/// Never sent, or beyond the last stream of an orderly GOAWAY (RFC 9113, section 6.8).
+fn was_unprocessed(error: &hyper::Error) -> bool {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let is_goaway =
+        |e: &h2::Error| e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_canceled() || cause.is_some_and(is_goaway)
+}
+
+fn describe(error: &hyper::Error) -> String {
     let cause = error
         .source()
         .map(|cause| format!(": {cause}"))

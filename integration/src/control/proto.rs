@@ -59,7 +59,7 @@ pub struct Policy {
     pub load: (Duration, Duration),
 }
 
-/// See [`Policy::protocol`].
+/// How the bytes of a connection are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// By the first bytes, within this time.

@@ -9,7 +9,12 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use integration::{addr, bins, control::ControlPlane, eventually, process::Process};
+use integration::{
+    addr, bins,
+    control::{ControlPlane, proto::Policy},
+    eventually,
+    process::Process,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{
     net::SocketAddr,
@@ -24,6 +29,8 @@ const CORE: usize = 1;
 const SETTLE: Duration = Duration::from_millis(500);
 /// How long after the last load memory is read again.
 const AFTER: Duration = Duration::from_secs(5);
+/// How long connections idle before their memory is read.
+const IDLE: Duration = Duration::from_secs(4);
 const IDLE_CONNECTIONS: u64 = 1000;
 
 /// Runs the whole benchmark.
@@ -126,7 +133,7 @@ fn idle_memory(peer: &Peer, results: &mut Results) -> Result<()> {
         peer.kind.name(),
         holder.output()
     );
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(IDLE);
     let full = peer.rss_kib().unwrap_or(idle);
     let each = full.saturating_sub(idle) as f64 / IDLE_CONNECTIONS as f64;
     results.add(peer.kind, Figure::KibPerConnection, each);
@@ -213,7 +220,10 @@ fn setup(args: &Args, proxy: PathBuf) -> Result<(Setup, Process)> {
             .iter()
             .map(|ip| SocketAddr::from((*ip, port as u16)))
             .collect();
-        control.service(&port.service(), &endpoints);
+        // All streams of a run start at once, before the first connection is there.
+        let policy = Policy::new(&port.service()).queue(10_000, Duration::from_secs(3));
+        control.policy(&port.service(), &policy);
+        control.endpoints(&port.service(), &endpoints);
     }
     let envoy = args.envoy.clone().map(|path| {
         let inside = [path.join("envoy"), path.join("envoy/_bin/envoy")];

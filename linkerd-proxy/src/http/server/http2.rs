@@ -30,7 +30,8 @@ pub async fn serve_http2<H: Handler>(
     drain: &Signal,
 ) -> io::Result<()> {
     let activity = Rc::<Activity>::default();
-    let service = service_fn(move |request| handle(&handler, request, &activity));
+    // Boxed: hyper moves what this makes from stack to task several times, and it is large.
+    let service = service_fn(move |request| Box::pin(handle(&handler, request, &activity)));
     let mut http = pin!(builder(config).serve_connection(TokioIo::new(conn), service));
     let mut draining = Some(drain.waiting());
     poll_fn(|cx| {

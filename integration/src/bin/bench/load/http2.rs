@@ -43,7 +43,7 @@ async fn ask_on(send: SendRequest<Bytes>, pace: Rc<Pace>, stats: Shared) -> Resu
         let (response, _) = send.send_request(request.clone(), true)?;
         let response = response.await?;
         if response.status() != http::StatusCode::OK {
-            bail!("status {}", response.status());
+            bail!("status {}: {:?}", response.status(), response.headers());
         }
         let mut body = response.into_body();
         while let Some(data) = body.data().await {
