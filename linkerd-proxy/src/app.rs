@@ -33,8 +33,8 @@ use tokio::{
 /// The most series the metrics page may have.
 const MAX_SERIES: usize = 50_000;
 
-/// How often series of vanished targets are looked for.
-const SWEEP: Duration = Duration::from_secs(10);
+/// How often series of vanished targets are looked for, at most and at least.
+const SWEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Runs the proxy until it is told to stop.
 ///
@@ -92,7 +92,9 @@ async fn control(
     };
     let workers = worker::spawn(shared).context("start workers")?;
 
-    tokio::spawn(sweep(registry));
+    let (min, max) = SWEEP;
+    let pause = (config.metrics_retain_idle / 4).clamp(min, max);
+    tokio::spawn(sweep(registry, pause));
     let mut signals = Signals::new()?;
     admin.ready.store(true, Ordering::Relaxed);
     tracing::info!("ready");
@@ -126,9 +128,9 @@ async fn drain_all(mut inbound: Drain, mut outbound: Drain, grace: Duration) {
     }
 }
 
-async fn sweep(registry: Arc<Registry>) {
+async fn sweep(registry: Arc<Registry>, pause: Duration) {
     loop {
-        sleep(SWEEP).await;
+        sleep(pause).await;
         registry.sweep();
     }
 }

@@ -11,6 +11,7 @@
 pub mod backoff;
 pub mod ewma;
 pub mod gate;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +19,11 @@ use self::{
     ewma::{InFlight, PeakEwma},
     gate::Gate,
 };
-use crate::metrics::{Labels, Registry, label};
 use indexmap::IndexMap;
 use mesh_policy::{
     endpoint::Endpoint as Metadata,
     outbound::{Load as LoadParams, Queue},
 };
-use metrics::{Counter, Gauge};
 use rand::RngExt;
 use std::{
     cell::{Cell, RefCell},
@@ -41,6 +40,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tower::{load::Load, ready_cache::ReadyCache};
+
+pub use self::metrics::Metrics;
+
+/// How many may wait at least while the endpoints are not known.
+const UNRESOLVED_CAPACITY: usize = 10_000;
 
 /// What discovery says about a backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,16 +88,6 @@ pub struct Params {
     pub accrual: Option<mesh_policy::outbound::FailureAccrual>,
 }
 
-/// Handles of the balancer families.
-pub struct Metrics {
-    /// Endpoints that may be used now.
-    pub ready: Gauge,
-    /// Endpoints that may not.
-    pub pending: Gauge,
-    /// Times that the balancer began to fail fast.
-    pub failfast: Counter,
-}
-
 /// A balancer. Belongs to one worker.
 pub struct Balance<N: NewEndpoint> {
     inner: Rc<Inner<N>>,
@@ -121,6 +115,8 @@ struct Inner<N: NewEndpoint> {
     /// When a request first found none ready, since when none was.
     unready_since: Cell<Option<Instant>>,
     failing: Cell<bool>,
+    /// Discovery has spoken.
+    is_resolved: Cell<bool>,
 }
 
 struct Pool<E> {
@@ -138,24 +134,6 @@ struct Slot<E> {
     weight: u32,
     /// Weight relative to the normal one.
     share: f64,
-}
-
-// === impl Metrics ===
-
-impl Metrics {
-    /// Registers `{family}_endpoints` and `{family}_queue_gate_shut_total`.
-    pub fn new(registry: &Registry, family: &str, labels: Labels) -> Self {
-        let endpoints = |state: &'static str| {
-            let mut labels = labels.clone();
-            labels.push(label("endpoint_state", state));
-            registry.gauge(format!("{family}_endpoints"), labels)
-        };
-        Self {
-            ready: endpoints("ready"),
-            pending: endpoints("pending"),
-            failfast: registry.counter(format!("{family}_queue_gate_shut_total"), labels.clone()),
-        }
-    }
 }
 
 // === impl Balance ===
@@ -183,6 +161,7 @@ impl<N: NewEndpoint> Balance<N> {
             waiting: Cell::new(0),
             unready_since: Cell::new(None),
             failing: Cell::new(false),
+            is_resolved: Cell::new(false),
         });
         let driver = spawn_local(drive(inner.clone(), endpoints)).abort_handle();
         Self { inner, driver }
@@ -210,7 +189,7 @@ impl<N: NewEndpoint> Balance<N> {
 
     async fn wait(&self) -> Result<Lease<N::Endpoint>, Unavailable> {
         let inner = &self.inner;
-        if inner.waiting.get() >= inner.params.queue.capacity {
+        if inner.waiting.get() >= inner.capacity() {
             return Err(Unavailable::QueueFull);
         }
         let since = inner.unready_since.get().unwrap_or_else(Instant::now);
@@ -283,6 +262,7 @@ impl<N: NewEndpoint> Inner<N> {
             Endpoints::DoesNotExist => &none,
             Endpoints::Known(new) => new,
         };
+        self.is_resolved.set(true);
         let mut pool = self.pool.borrow_mut();
         let gone: Vec<_> = pool
             .known
@@ -305,6 +285,15 @@ impl<N: NewEndpoint> Inner<N> {
             }
         }
         pool.weigh();
+    }
+
+    /// How many may wait. The first burst comes before discovery has spoken, and says nothing about
+    /// the endpoints.
+    fn capacity(&self) -> usize {
+        match self.is_resolved.get() {
+            true => self.params.queue.capacity,
+            false => self.params.queue.capacity.max(UNRESOLVED_CAPACITY),
+        }
     }
 
     fn slot(&self, metadata: &Metadata, now: Instant) -> Slot<N::Endpoint> {
@@ -466,6 +455,14 @@ impl<E> Lease<E> {
     /// When the endpoint was picked.
     pub fn started(&self) -> Option<Instant> {
         self.in_flight.as_ref().map(InFlight::started)
+    }
+
+    /// The request was sent later than the endpoint was picked: making a connection is no part of
+    /// how fast it answers.
+    pub fn sent(&mut self, at: Option<Instant>) {
+        if let (Some(in_flight), Some(at)) = (&mut self.in_flight, at) {
+            in_flight.sent(at);
+        }
     }
 
     /// The first bytes of an answer are there at `now`; the load is no longer the endpoint's.

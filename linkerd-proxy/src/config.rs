@@ -124,7 +124,7 @@ pub struct Outbound {
     pub ports: Vec<(SocketAddr, Target)>,
     /// HTTP/2 towards endpoints.
     pub http2: Http2Client,
-    /// How much may wait for a backend that cannot serve, when policy does not say
+    /// How much may wait for a backend that cannot serve
     /// (`OUTBOUND_HTTP_QUEUE_CAPACITY`, `OUTBOUND_HTTP_FAILFAST_TIMEOUT`).
     pub http_queue: Queue,
     /// The same for connections (`OUTBOUND_TCP_QUEUE_CAPACITY`, `OUTBOUND_TCP_FAILFAST_TIMEOUT`).
@@ -134,8 +134,8 @@ pub struct Outbound {
     pub informational_headers: bool,
 }
 
-/// Overrides of what policy says about waiting; `None`: as policy says.
-#[derive(Clone, Copy, Debug, Default)]
+/// How much may wait, and how long; `None`: as policy says.
+#[derive(Clone, Copy, Debug)]
 pub struct Queue {
     /// Requests or connections.
     pub capacity: Option<usize>,

@@ -53,12 +53,16 @@ pub async fn detect(conn: &mut Conn, timeout: Duration) -> io::Result<Protocol> 
     loop {
         let judged = timeout_at(deadline, conn.peek_past(seen, MAX_PEEK, judge)).await;
         let Ok(judged) = judged else {
+            conn.take_ahead()?;
             return Ok(Protocol::Opaque);
         };
         match judged? {
             (_, Some(protocol)) => return Ok(protocol),
             // The client has closed its side, or there is no room for more.
-            (n, None) if n <= seen || n == MAX_PEEK => return Ok(Protocol::Opaque),
+            (n, None) if n <= seen || n == MAX_PEEK => {
+                conn.take_ahead()?;
+                return Ok(Protocol::Opaque);
+            }
             (n, None) => seen = n,
         }
     }

@@ -103,6 +103,11 @@ impl Error {
     /// A request whose place is empty: it was sent already, so it is not sent again.
     pub const TAKEN: Self = Self::BadRequest("sent already");
 
+    /// Whether the endpoint that was asked is to blame.
+    pub fn blames_endpoint(&self) -> bool {
+        !matches!(self, Self::BadRequest(_))
+    }
+
     /// The name in `outbound_http_errors_total`, `inbound_http_errors_total` and `response_total`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -157,6 +157,29 @@ impl Conn {
         }
     }
 
+    /// Takes what is there off the socket, to be read first. Whoever reads after a wait for more
+    /// than there was would otherwise wait for bytes that have come already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn take_ahead(&mut self) -> io::Result<()> {
+        let taken = scratch::with(|buf| {
+            let (n, _) = rustix::net::recv(&self.tcp, &mut *buf, RecvFlags::empty())?;
+            Ok::<_, io::Error>(Bytes::copy_from_slice(&buf[..n]))
+        });
+        match taken {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Ok(taken) if self.prefix.is_empty() => self.prefix = taken,
+            Ok(taken) => self.prefix = [&self.prefix[..], &taken[..]].concat().into(),
+            Err(e) => return Err(e),
+        }
+        if let Some(sensor) = &self.sensor {
+            sensor.read(self.prefix.len());
+        }
+        Ok(())
+    }
+
     fn peek_with<T>(&self, max: usize, f: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         scratch::with(|buf| {
             let n = self.recv_peeked(&mut buf[..max])?;

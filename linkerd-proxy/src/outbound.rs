@@ -333,6 +333,7 @@ impl Outbound {
             let error = match lease.endpoint.send(request).await {
                 Ok(sent) => {
                     let metrics = lease.endpoint.metrics().clone();
+                    lease.sent(sent.sent);
                     let observer = Outcome::new(lease, counts.clone(), received);
                     let context = answer::Context {
                         observer,
@@ -348,7 +349,7 @@ impl Outbound {
             let now = Instant::now();
             let metrics = lease.endpoint.metrics();
             metrics.failed(now.saturating_duration_since(received), error.name());
-            lease.ended(true, now);
+            lease.ended(error.blames_endpoint(), now);
             // Whoever could not send it tries another endpoint, but does not wait for one.
             let may_retry = request.is_some() && attempts < MAX_ATTEMPTS;
             match may_retry.then(|| backend.balance().try_pick()).flatten() {

@@ -142,6 +142,9 @@ async fn a_replica_that_refuses_is_left_alone_while_others_serve() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_requests_are_balanced_one_by_one() {
     let outbound = Outbound::start(3).await;
+    for server in &outbound.replicas {
+        server.delay(Duration::from_millis(5));
+    }
     let load = Load::http2(outbound.addr(), &web("/"))
         .rate(200)
         .connections(1);

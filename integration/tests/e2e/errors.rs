@@ -120,6 +120,9 @@ async fn requests_past_the_queues_bound_are_shed() {
     control.policy(WEB, &Policy::new(WEB).queue(5, Duration::from_secs(2)));
     control.endpoints(WEB, &[tcp::refusing()]);
     let proxy = proxy::with(&control).outbound(WEB_PORT, WEB).start();
+    // The first request finds out that the endpoint refuses; from then on there is none.
+    let first = client::get(proxy.port(WEB_PORT), &web("/")).await;
+    assert_eq!(first.status, 502);
     let client = Client::http2(proxy.port(WEB_PORT)).await;
     let answers = join_all((0..30).map(|_| {
         let mut client = client.share().expect("HTTP/2");

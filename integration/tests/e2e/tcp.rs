@@ -62,10 +62,8 @@ async fn a_server_that_finishes_first_still_reads() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_is_carried_over_as_a_reset() {
-    let server = Server::start(|stream| async move {
-        let mut byte = [0];
-        stream.readable().await?;
-        stream.try_read(&mut byte)?;
+    let server = Server::start(|mut stream| async move {
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut [0]).await?;
         // Closing with a linger of zero sends RST.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     })

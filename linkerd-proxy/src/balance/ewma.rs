@@ -203,6 +203,11 @@ impl InFlight {
         self.start
     }
 
+    /// The request leaves only now.
+    pub fn sent(&mut self, at: Instant) {
+        self.start = at;
+    }
+
     /// A connection was made: its latency is known, and it stays in flight until this is dropped.
     pub fn hold(&mut self) {
         if !std::mem::replace(&mut self.is_held, true) {

@@ -1,4 +1,7 @@
+//! Balancing on virtual time, with endpoints that are nothing but an address.
+
 use super::*;
+use ::metrics::{Counter, Gauge};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     task::{LocalSet, yield_now},

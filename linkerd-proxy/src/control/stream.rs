@@ -185,28 +185,24 @@ impl<F: Feed> Follower<F> {
         let mut pauses = Pauses::new(self.context.backoff);
         loop {
             let asked = Instant::now();
-            let pause = match self.attempt().await {
-                End::Unwanted => None,
-                End::NotKnown => Some(ASK_AGAIN),
+            // While the control plane is away, an answer is kept even if nobody wants it now.
+            let (pause, may_keep) = match self.attempt().await {
+                End::Unwanted => (Duration::ZERO, false),
+                End::NotKnown => (ASK_AGAIN, false),
                 End::Broken(status) => {
                     self.log(&status);
                     // A stream that lasted was not the problem.
                     if asked.elapsed() > MAX_PAUSE {
                         pauses = Pauses::new(self.context.backoff);
                     }
-                    Some(pauses.next())
+                    (pauses.next(), *self.tx.borrow() != self.feed.initial())
                 }
             };
-            if let Some(pause) = pause {
-                sleep(pause).await;
-                let keep = *self.tx.borrow() != self.feed.initial() && map.lock().len() < MAX_KEPT;
-                if keep || self.tx.receiver_count() > 0 {
-                    continue;
-                }
-            }
-            // Under the lock nobody can begin to want them.
+            sleep(pause).await;
+            // Under the lock nobody can begin to want it.
             let mut map = map.lock();
-            if self.tx.receiver_count() == 0 {
+            let is_kept = may_keep && map.len() < MAX_KEPT;
+            if self.tx.receiver_count() == 0 && !is_kept {
                 map.remove(&key);
                 return;
             }

@@ -50,16 +50,22 @@ pub async fn is_silent(client: &Conn) -> bool {
 ///
 /// # Errors
 ///
-/// Those of the sockets; and `ConnectionAborted` when the server ends the connection without a
-/// byte, which the client is to see as it would without a proxy.
+/// Those of the sockets, and then the client's connection will be reset, too; and
+/// `ConnectionAborted` when the server ends the connection without a byte, which the client is to
+/// see as it would without a proxy.
 pub async fn first_to_speak(client: &Conn, server: &Conn) -> io::Result<First> {
-    tokio::select! {
+    let first = tokio::select! {
         // When both have spoken, what the client said tells more.
         biased;
         first = client.peekable() => first.map(|_| First::Client),
-        first = server.peekable() => match first? {
-            true => Ok(First::Server),
-            false => Err(io::ErrorKind::ConnectionAborted.into()),
+        first = server.peekable() => match first {
+            Ok(true) => Ok(First::Server),
+            Ok(false) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Err(error) => Err(error),
         },
-    }
+    };
+    first.inspect_err(|_| {
+        client.reset_on_close();
+        server.reset_on_close();
+    })
 }

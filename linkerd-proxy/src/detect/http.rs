@@ -46,6 +46,9 @@ pub fn detect(bytes: &[u8], full: bool) -> Http {
 fn request_line(bytes: &[u8]) -> Http {
     // Empty lines before a request are to be ignored (RFC 9112, section 2.2).
     let bytes = skip_empty_lines(bytes);
+    if bytes == b"\r" {
+        return Http::NeedMore;
+    }
     let Some(method_end) = bytes.iter().position(|b| !is_token(*b)) else {
         return if bytes.len() > MAX_METHOD {
             Http::Not
@@ -57,12 +60,26 @@ fn request_line(bytes: &[u8]) -> Http {
         return Http::Not;
     }
     let rest = &bytes[method_end + 1..];
-    match rest.iter().position(|b| *b == b'\n') {
-        Some(end) if ends_with_version(&rest[..end]) => Http::Http1,
-        Some(_) => Http::Not,
-        // A request target is printable; a control byte settles it before the line ends.
-        None if rest.iter().any(|b| *b < b' ' && *b != b'\r') => Http::Not,
-        None => Http::NeedMore,
+    let Some(target_end) = rest.iter().position(|b| *b <= b' ') else {
+        return Http::NeedMore;
+    };
+    if target_end == 0 || rest[target_end] != b' ' {
+        return Http::Not;
+    }
+    version(&rest[target_end + 1..])
+}
+
+/// Judges what follows the target: `HTTP/1.x` and the end of the line.
+fn version(bytes: &[u8]) -> Http {
+    const NAME: &[u8] = b"HTTP/1.";
+    let n = bytes.len().min(NAME.len());
+    if bytes[..n] != NAME[..n] {
+        return Http::Not;
+    }
+    match &bytes[n..] {
+        [] | [b'0' | b'1'] | [b'0' | b'1', b'\r'] => Http::NeedMore,
+        [b'0' | b'1', b'\n', ..] | [b'0' | b'1', b'\r', b'\n', ..] => Http::Http1,
+        _ => Http::Not,
     }
 }
 
@@ -71,11 +88,6 @@ fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
-}
-
-fn ends_with_version(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
 }
 
 /// `tchar` of RFC 9110, section 5.6.2.
@@ -120,7 +132,7 @@ mod tests {
         assert_eq!(detect(PREFACE, false), Http::Http2);
         assert_eq!(detect(b"PRI * HTTP/2.0", false), Http::Http2);
         assert_eq!(detect(b"PRI * HT", false), Http::NeedMore);
-        assert_eq!(detect(b"PRI * HX", false), Http::NeedMore);
+        assert_eq!(detect(b"PRI * HX", false), Http::Not);
         assert_eq!(detect(b"PRI * HX\r\n", false), Http::Not);
     }
 
@@ -134,6 +146,7 @@ mod tests {
             b"\x00\x00\x00\x08\x04\xd2\x16\x2f", // PostgreSQL
             b"SSH-2.0-OpenSSH_9.2\r\n",          // SSH
             b"GET \x00\x01",
+            b"three words without end",
             b"GET / HTTP/3.0\r\n",
         ] {
             assert_eq!(detect(bytes, false), Http::Not, "{bytes:?}");
@@ -161,6 +174,7 @@ mod tests {
         #[test]
         fn verdicts_are_stable(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let mut verdict = Http::NeedMore;
+            let bytes = [b"\r\nG /".as_slice(), &bytes].concat();
             for n in 0..=bytes.len() {
                 let now = detect(&bytes[..n], false);
                 prop_assert!(verdict == Http::NeedMore || verdict == now);

@@ -47,6 +47,7 @@ pub fn respond<O: Observer>(sent: Sent, context: Context<'_, O>) -> Response {
     let Sent {
         mut response,
         connection,
+        ..
     } = sent;
     let switches = match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => true,

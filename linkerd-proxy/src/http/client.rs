@@ -12,13 +12,12 @@ use super::Request;
 use crate::{
     config::{Connect, Http2Client, Pool},
     error::{ConnectError, Error},
-    metrics::transport::Transport,
-    tcp,
+    tcp::{self, Meter},
 };
 use http::Version;
 use hyper::body::Incoming;
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
-use tokio::net::TcpStream;
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+use tokio::{net::TcpStream, time::Instant};
 
 /// How connections are made and kept.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +43,8 @@ pub struct Sent {
     pub response: http::Response<Incoming>,
     /// To be kept until the body has ended.
     pub connection: InUse,
+    /// When it was sent, if a connection had to be made for it first.
+    pub sent: Option<Instant>,
 }
 
 /// A connection or stream that an answer occupies.
@@ -58,7 +59,7 @@ pub enum InUse {
 pub(crate) struct Dialer {
     addr: SocketAddr,
     config: Config,
-    transport: Arc<Transport>,
+    meter: Meter,
     /// A connection that was made to see whether the endpoint answers again.
     spare: RefCell<Option<crate::io::Conn>>,
 }
@@ -67,12 +68,12 @@ pub(crate) struct Dialer {
 
 impl Client {
     /// A client without connections.
-    pub fn new(addr: SocketAddr, config: Config, transport: Arc<Transport>) -> Self {
+    pub fn new(addr: SocketAddr, config: Config, meter: Meter) -> Self {
         let spare = RefCell::new(None);
         let dialer = Rc::new(Dialer {
             addr,
             config,
-            transport,
+            meter,
             spare,
         });
         Self {
@@ -132,10 +133,14 @@ impl Dialer {
         if let Some(spare) = self.spare.borrow_mut().take().filter(|c| is_alive(c.tcp())) {
             return Ok(spare);
         }
-        tcp::connect(self.addr, &self.config.connect, &self.transport).await
+        tcp::connect(self.addr, &self.config.connect, &self.meter).await
     }
 
     fn upstream(&self, source: hyper::Error) -> Error {
+        if source.is_user() {
+            // What hyper calls its user is who sent the body.
+            return Error::BadRequest("the body is malformed or was cut short");
+        }
         Error::Upstream {
             addr: self.addr,
             source,

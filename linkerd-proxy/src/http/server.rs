@@ -11,7 +11,7 @@ mod http1;
 mod http2;
 mod watchdog;
 
-use super::{Request, Response, upgrade::Switch};
+use super::{Request, Response, strict::Ambiguous, upgrade::Switch};
 use crate::error::BoxError;
 use std::{
     cell::{Cell, RefCell},
@@ -48,6 +48,8 @@ pub struct Activity {
     /// Bytes went in or out since the last tick.
     moved: Cell<bool>,
     is_connect: Cell<bool>,
+    /// Why the connection is refused, if it is.
+    ambiguous: Cell<Option<Ambiguous>>,
     switch: RefCell<Option<Switch>>,
 }
 

@@ -16,10 +16,10 @@ use crate::{
         labels::{Direction, Tls},
         transport::Transport,
     },
-    tcp,
+    tcp::{self, Meter},
 };
 use mesh_policy::authz::Permit;
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::LazyCell, net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
 /// Windows towards the application, which is near: large ones cost it nothing.
@@ -33,25 +33,31 @@ pub struct App {
     addr: SocketAddr,
     config: Config,
     client: Client,
-    transport: Arc<Transport>,
+    meter: Meter,
 }
 
 impl App {
     /// An application that listens at `addr`.
     pub fn new(addr: SocketAddr, side: &Side, registry: &Arc<Registry>) -> Self {
-        let mut labels = vec![Direction::Inbound.label(), label("peer", "dst")];
-        Tls::Loopback.append(&mut labels);
-        let transport = Transport::new(registry, labels);
+        let registry = registry.clone();
+        let meter = move || -> Meter {
+            let registry = registry.clone();
+            LazyCell::new(Box::new(move || {
+                let mut labels = vec![Direction::Inbound.label(), label("peer", "dst")];
+                Tls::Loopback.append(&mut labels);
+                Transport::new(&registry, labels)
+            }))
+        };
         let config = Config {
             connect: side.connect,
             pool: side.pool,
             http2: HTTP2,
         };
         Self {
-            client: Client::new(addr, config, transport.clone()),
+            client: Client::new(addr, config, meter()),
             addr,
             config,
-            transport,
+            meter: meter(),
         }
     }
 
@@ -61,7 +67,7 @@ impl App {
     ///
     /// [`ConnectError`], with the address.
     pub async fn connect(&self, _: &Permit) -> Result<Conn, ConnectError> {
-        tcp::connect(self.addr, &self.config.connect, &self.transport).await
+        tcp::connect(self.addr, &self.config.connect, &self.meter).await
     }
 
     /// Sends a request that was received at `received`; `room` is held until its answer has

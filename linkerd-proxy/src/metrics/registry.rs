@@ -191,7 +191,7 @@ impl Registry {
             if let Some(help) = help {
                 formatting::write_help_line(&mut out, &name, None, None, &help);
             }
-            formatting::write_type_line(&mut out, &name, None, None, first.kind());
+            formatting::write_type_line(&mut out, &name, None, None, kind(&name, first));
             series.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (key, cell) in series {
                 let labels = LabelSet::from_key_and_global(&key, &Default::default());
@@ -268,14 +268,6 @@ impl Cell {
         }
     }
 
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Counter(_) => "counter",
-            Self::Gauge(_) => "gauge",
-            Self::Histogram(_) => "histogram",
-        }
-    }
-
     fn write(&self, out: &mut String, name: &str, labels: &LabelSet) {
         match self {
             Self::Counter(c) => line(out, name, None, labels, None, c.0.load(Relaxed)),
@@ -285,6 +277,17 @@ impl Cell {
             }
             Self::Histogram(h) => h.write(out, name, labels),
         }
+    }
+}
+
+/// The type of a family. A total is a counter, also where it is kept as a gauge because it is a
+/// fraction (`process_cpu_seconds_total`).
+fn kind(name: &str, cell: &Cell) -> &'static str {
+    match cell {
+        Cell::Counter(_) => "counter",
+        Cell::Gauge(_) if name.ends_with("_total") => "counter",
+        Cell::Gauge(_) => "gauge",
+        Cell::Histogram(_) => "histogram",
     }
 }
 

@@ -17,12 +17,13 @@ use crate::{
         labels::{self, Direction, Tls},
         transport::Transport,
     },
-    tcp,
+    tcp::{self, Meter},
 };
 use ::http::StatusCode;
 use mesh_policy::endpoint::Endpoint as Metadata;
 use std::{
-    cell::OnceCell,
+    cell::LazyCell,
+    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
 };
@@ -40,28 +41,22 @@ pub struct HttpEndpoint {
     client: Client,
     connect: Connect,
     gate: Weak<Gate>,
-    labels: EndpointLabels,
-    metrics: OnceCell<Rc<http::Endpoint>>,
+    metrics: LazyCell<Rc<http::Endpoint>, Box<dyn FnOnce() -> Rc<http::Endpoint>>>,
 }
 
 /// An endpoint that connections are forwarded to.
 pub struct OpaqueEndpoint {
-    metadata: Metadata,
+    addr: SocketAddr,
     connect: Connect,
     gate: Weak<Gate>,
-    transport: Arc<Transport>,
+    meter: Rc<Meter>,
 }
 
-/// What makes HTTP endpoints of [`NewOutbound`].
-pub struct NewHttp(pub NewOutbound);
+/// Makes HTTP endpoints.
+pub struct NewHttp(Rc<NewOutbound>);
 
-/// What makes opaque endpoints of [`NewOutbound`].
-pub struct NewOpaque(pub NewOutbound);
-
-struct EndpointLabels {
-    registry: Arc<Registry>,
-    labels: Labels,
-}
+/// Makes opaque endpoints.
+pub struct NewOpaque(Rc<NewOutbound>);
 
 // === impl NewOutbound ===
 
@@ -80,10 +75,20 @@ impl NewOutbound {
         }
     }
 
+    /// Endpoints that requests are sent to.
+    pub fn http(self) -> NewHttp {
+        NewHttp(Rc::new(self))
+    }
+
+    /// Endpoints that connections are forwarded to.
+    pub fn opaque(self) -> NewOpaque {
+        NewOpaque(Rc::new(self))
+    }
+
     fn labels(&self, metadata: &Metadata) -> Labels {
         let mut labels = vec![Direction::Outbound.label()];
         if let Some(authority) = &self.authority {
-            labels.push(label("authority", authority.to_string()));
+            labels.push(label("authority", authority.clone()));
         }
         labels::target(&mut labels, metadata.addr);
         Tls::NotProvidedByServiceDiscovery.append(&mut labels);
@@ -91,10 +96,14 @@ impl NewOutbound {
         labels
     }
 
-    fn transport(&self, labels: &Labels) -> Arc<Transport> {
-        let mut labels = labels.clone();
-        labels.insert(1, label("peer", "dst"));
-        Transport::new(&self.registry, labels)
+    /// Counts connections to an endpoint, once there are any.
+    fn meter(self: &Rc<Self>, metadata: &Metadata) -> Meter {
+        let (new, metadata) = (self.clone(), metadata.clone());
+        LazyCell::new(Box::new(move || {
+            let mut labels = new.labels(&metadata);
+            labels.insert(1, label("peer", "dst"));
+            Transport::new(&new.registry, labels)
+        }))
     }
 }
 
@@ -102,18 +111,14 @@ impl NewEndpoint for NewHttp {
     type Endpoint = HttpEndpoint;
 
     fn new_endpoint(&self, metadata: &Metadata, gate: &Rc<Gate>) -> HttpEndpoint {
-        let new = &self.0;
-        let labels = new.labels(metadata);
-        let transport = new.transport(&labels);
+        let (new, labelled) = (self.0.clone(), metadata.clone());
         HttpEndpoint {
-            client: Client::new(metadata.addr, new.config, transport),
+            client: Client::new(metadata.addr, new.config, new.meter(metadata)),
             connect: new.config.connect,
             gate: Rc::downgrade(gate),
-            labels: EndpointLabels {
-                registry: new.registry.clone(),
-                labels,
-            },
-            metrics: OnceCell::new(),
+            metrics: LazyCell::new(Box::new(move || {
+                Rc::new(http::Endpoint::new(&new.registry, new.labels(&labelled)))
+            })),
         }
     }
 }
@@ -123,10 +128,10 @@ impl NewEndpoint for NewOpaque {
 
     fn new_endpoint(&self, metadata: &Metadata, gate: &Rc<Gate>) -> OpaqueEndpoint {
         OpaqueEndpoint {
-            metadata: metadata.clone(),
+            addr: metadata.addr,
             connect: self.0.config.connect,
             gate: Rc::downgrade(gate),
-            transport: self.0.transport(&self.0.labels(metadata)),
+            meter: Rc::new(self.0.meter(metadata)),
         }
     }
 }
@@ -151,10 +156,7 @@ impl HttpEndpoint {
 
     /// What is counted, registered with the first request.
     pub fn metrics(&self) -> &Rc<http::Endpoint> {
-        self.metrics.get_or_init(|| {
-            let EndpointLabels { registry, labels } = &self.labels;
-            Rc::new(http::Endpoint::new(registry, labels.clone()))
-        })
+        &self.metrics
     }
 }
 
@@ -162,28 +164,24 @@ impl HttpEndpoint {
 
 impl OpaqueEndpoint {
     /// Connects. When that fails, the endpoint's gate is shut.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], with the address.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
-        let connected = dial(&self.metadata, &self.connect, &self.transport).await;
+        let (addr, config) = (self.addr, self.connect);
+        let connected = tcp::connect(addr, &config, &self.meter).await;
         if connected.is_err()
             && let Some(gate) = self.gate.upgrade()
         {
-            let (metadata, connect) = (self.metadata.clone(), self.connect);
-            let transport = self.transport.clone();
-            gate.refused(connect.backoff, move || {
-                let (metadata, transport) = (metadata.clone(), transport.clone());
-                async move { dial(&metadata, &connect, &transport).await.is_ok() }
+            let meter = self.meter.clone();
+            gate.refused(config.backoff, move || {
+                let meter = meter.clone();
+                async move { tcp::connect(addr, &config, &meter).await.is_ok() }
             });
         }
         connected
     }
-}
-
-async fn dial(
-    metadata: &Metadata,
-    config: &Connect,
-    transport: &Arc<Transport>,
-) -> Result<Conn, ConnectError> {
-    tcp::connect(metadata.addr, config, transport).await
 }
 
 // === impl Outcome ===

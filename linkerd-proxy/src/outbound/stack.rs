@@ -277,8 +277,12 @@ impl HttpBackend {
     pub fn balance(&self) -> &Balance<NewHttp> {
         self.balance.get_or_init(|| {
             let queue = self.shared.config.http_queue;
-            self.made_for
-                .balance(&self.shared, queue, "outbound_http_balancer", NewHttp)
+            self.made_for.balance(
+                &self.shared,
+                queue,
+                "outbound_http_balancer",
+                NewOutbound::http,
+            )
         })
     }
 }
@@ -296,8 +300,12 @@ impl OpaqueBackend {
     pub fn balance(&self) -> &Balance<NewOpaque> {
         self.balance.get_or_init(|| {
             let queue = self.shared.config.tcp_queue;
-            self.made_for
-                .balance(&self.shared, queue, "outbound_tcp_balancer", NewOpaque)
+            self.made_for.balance(
+                &self.shared,
+                queue,
+                "outbound_tcp_balancer",
+                NewOutbound::opaque,
+            )
         })
     }
 }

@@ -21,8 +21,11 @@ use tokio::{
 /// Connections to one endpoint, in use and idle; the next request is shed.
 const MAX_CONNECTIONS: usize = 4_096;
 
-/// Heads larger than this are refused; hyper's own limit is on the whole read buffer.
-const MAX_HEAD: usize = 64 * 1024;
+/// Largest head that is taken.
+const MAX_HEAD: usize = 60 * 1024;
+
+/// What is read ahead of a slow reader; a head has to fit into it.
+const MAX_BUFFER: usize = 64 * 1024;
 
 pub(crate) struct Pool {
     config: config::Pool,
@@ -68,10 +71,10 @@ impl Pool {
         request: &mut Option<Request>,
     ) -> Result<Sent, Error> {
         loop {
-            let (mut connection, is_reused) = match self.take() {
-                Some(connection) => (connection, true),
+            let (mut connection, connected) = match self.take() {
+                Some(connection) => (connection, None),
                 // Boxed: it is seldom needed and would make every request in flight larger.
-                None => (Box::pin(self.connect(dialer)).await?, false),
+                None => (Box::pin(self.connect(dialer)).await?, Some(Instant::now())),
             };
             let sent = request.take().ok_or(Error::TAKEN)?;
             match connection.sender.try_send_request(sent).await {
@@ -81,12 +84,13 @@ impl Pool {
                     return Ok(Sent {
                         response,
                         connection,
+                        sent: connected,
                     });
                 }
                 Err(mut failed) => {
                     *request = failed.take_message();
                     // The peer closed it while it was idle; that is nobody's failure.
-                    if request.is_none() || !is_reused {
+                    if request.is_none() || connected.is_some() {
                         return Err(dialer.upstream(failed.into_error()));
                     }
                 }
@@ -114,6 +118,7 @@ impl Pool {
         let (sender, connection) = conn::Builder::new()
             .preserve_header_case(true)
             .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|source| ConnectError::Handshake {

@@ -4,6 +4,7 @@ use super::{Dialer, Sent};
 use crate::{
     error::{ConnectError, Error},
     http::{Request, exec::LocalExec},
+    io::Conn,
 };
 use hyper::{body::Incoming, client::conn::http2 as conn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +18,7 @@ use std::{
 use tokio::{
     sync::Mutex,
     task::spawn_local,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// Connections to one endpoint; past it streams wait for the peer's limit.
@@ -30,6 +31,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
 
 const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+/// What is held for a peer that reads slowly, per stream.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
 
 #[derive(Default)]
 pub(crate) struct Connections {
@@ -65,10 +69,10 @@ impl Connections {
         // One try on a connection that turns out to be closing, one on a new one.
         let mut is_retry = false;
         loop {
-            let (mut sender, stream) = match self.find() {
-                Some(found) => found,
+            let ((mut sender, stream), connected) = match self.find() {
+                Some(found) => (found, None),
                 // Boxed: it is seldom needed and would make every request in flight larger.
-                None => Box::pin(self.connect(dialer)).await?,
+                None => (Box::pin(self.connect(dialer)).await?, Some(Instant::now())),
             };
             let sent = request.take().ok_or(Error::TAKEN)?;
             match sender.try_send_request(sent).await {
@@ -77,6 +81,7 @@ impl Connections {
                     return Ok(Sent {
                         response,
                         connection,
+                        sent: connected,
                     });
                 }
                 Err(mut failed) => {
@@ -134,20 +139,28 @@ impl Connections {
 async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
     let io = dialer.dial().await?;
     let windows = dialer.config.http2;
-    let (interval, timeout) = KEEP_ALIVE;
+    let (interval, ping_timeout) = KEEP_ALIVE;
     let (sender, connection) = conn::Builder::new(LocalExec)
         .timer(TokioTimer::new())
+        // Streams that are opened before the peer's limit is known may be over it, and refused.
+        .initial_max_send_streams(0)
         .initial_stream_window_size(windows.stream_window)
         .initial_connection_window_size(windows.connection_window)
         .max_header_list_size(MAX_HEADER_LIST)
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .keep_alive_interval(interval)
-        .keep_alive_timeout(timeout)
+        .keep_alive_timeout(ping_timeout)
         .handshake(TokioIo::new(io))
         .await
         .map_err(|source| ConnectError::Handshake {
             addr: dialer.addr,
             source,
         })?;
+    let deadline = dialer.config.connect.timeout;
+    if timeout(deadline, settled(&connection)).await.is_err() {
+        let (addr, timeout) = (dialer.addr, deadline);
+        return Err(ConnectError::Timeout { addr, timeout }.into());
+    }
     let usage = Rc::new(Usage {
         streams: Cell::new(0),
         max_streams: Cell::new(connection.current_max_send_streams()),
@@ -157,11 +170,18 @@ async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
     Ok(Connection { sender, usage })
 }
 
+type HyperConnection = conn::Connection<TokioIo<Conn>, Incoming, LocalExec>;
+
+/// Completes when the peer has said how many streams it allows. hyper drives the connection in a
+/// task of its own, which does not tell, so this has to look.
+async fn settled(connection: &HyperConnection) {
+    while connection.current_max_send_streams() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Drives a connection, and keeps track of the peer's stream limit, which it may change any time.
-async fn run(
-    mut connection: conn::Connection<TokioIo<crate::io::Conn>, Incoming, LocalExec>,
-    usage: Rc<Usage>,
-) {
+async fn run(mut connection: HyperConnection, usage: Rc<Usage>) {
     let ended = poll_fn(|cx| {
         let polled = Pin::new(&mut connection).poll(cx);
         usage.max_streams.set(connection.current_max_send_streams());

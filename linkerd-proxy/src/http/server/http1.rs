@@ -27,10 +27,10 @@ use tokio::{
 };
 
 /// Largest head that is taken; more is answered with 431.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 60 * 1024;
 
-/// Largest read buffer, which a head has to fit into.
-const MAX_BUFFER: usize = 128 * 1024;
+/// What is read ahead, and what is held for a slow reader; a head has to fit into it.
+const MAX_BUFFER: usize = 64 * 1024;
 
 const MAX_HEADERS: usize = 128;
 
@@ -55,7 +55,8 @@ pub async fn serve_http1<H: Handler>(
             // Bytes that are there win over the drain: the client did not know of it yet.
             biased;
             has_bytes = conn.peekable() => has_bytes?,
-            () = drain.drained() => false,
+            // A request may be on its way: closing at once would fail it.
+            () = drain.drained() => timeout(TICK, conn.peekable()).await.unwrap_or(Ok(false))?,
         };
         if !has_bytes {
             return Ok(None);
@@ -99,19 +100,26 @@ async fn serve_while_active<H: Handler>(
     let mut http = conn::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)
-        .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(io, service);
     let mut watchdog = Watchdog::new(&activity, drain);
+    let mut is_leaving = false;
     let left = poll_fn(|cx| {
         loop {
             if let Poll::Ready(done) = Pin::new(&mut http).poll(cx) {
                 return Poll::Ready(Left::Done(done));
             }
+            if is_leaving && activity.in_flight.get() > 0 {
+                // With a request in flight its answer says `connection: close`; without one hyper
+                // would close at once, and fail a request that is on its way.
+                is_leaving = false;
+                Pin::new(&mut http).graceful_shutdown();
+                continue;
+            }
             match ready!(watchdog.poll(cx)) {
-                Alarm::Drain => Pin::new(&mut http).graceful_shutdown(),
+                Alarm::Drain => is_leaving = true,
                 Alarm::Idle => return Poll::Ready(Left::Idle),
                 Alarm::HeadOverdue => return Poll::Ready(Left::HeadOverdue),
             }
@@ -127,6 +135,10 @@ async fn serve_while_active<H: Handler>(
     }
     let parts = http.into_parts();
     let mut conn = parts.io.into_inner().conn.unread(parts.read_buf);
+    if let Some(why) = activity.ambiguous.get() {
+        refuse(&mut conn, BAD_REQUEST).await;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
     match left {
         Left::Idle => Ok(Outcome::Idle(conn)),
         Left::HeadOverdue => {
@@ -143,19 +155,8 @@ async fn serve_while_active<H: Handler>(
             linger(&mut conn).await;
             Ok(Outcome::Ended)
         }
-        Left::Done(Err(error)) => {
-            if ambiguity(&error).is_some() {
-                refuse(&mut conn, BAD_REQUEST).await;
-            }
-            Err(io::Error::other(error))
-        }
+        Left::Done(Err(error)) => Err(io::Error::other(error)),
     }
-}
-
-/// The reason why [`GuardedIo`] ended the connection, if it did.
-fn ambiguity(error: &hyper::Error) -> Option<strict::Ambiguous> {
-    let io: &io::Error = std::error::Error::source(error)?.downcast_ref()?;
-    io.get_ref()?.downcast_ref().copied()
 }
 
 async fn refuse(conn: &mut Conn, answer: &str) {
@@ -214,7 +215,10 @@ impl GuardedIo {
                     head.extend_from_slice(bytes);
                     break;
                 }
-                Err(why) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
+                Err(why) => {
+                    self.activity.ambiguous.set(Some(why));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
             }
         }
         Ok(())

@@ -1,22 +1,24 @@
 //! HTTP/2 to a client.
 
-use super::{Activity, Handler, handle};
+use super::{Activity, Handler, TICK, handle};
 use crate::{config::Http2Server, drain::Signal, http::exec::LocalExec, io::Conn};
 use hyper::{server::conn::http2 as conn, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     task::{Poll, ready},
+    time::Duration,
 };
+use tokio::time::sleep;
 
 /// PINGs when nothing else is configured, so that a client that vanished is noticed.
-const KEEP_ALIVE: (std::time::Duration, std::time::Duration) = (
-    std::time::Duration::from_secs(60),
-    std::time::Duration::from_secs(20),
-);
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+
+/// What is held for a slow reader, per stream, when nothing else is configured.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
 
 /// Serves until the client or the drain ends the connection.
 ///
@@ -31,24 +33,37 @@ pub async fn serve_http2<H: Handler>(
 ) -> io::Result<()> {
     let activity = Rc::<Activity>::default();
     // Boxed: hyper moves what this makes from stack to task several times, and it is large.
-    let service = service_fn(move |request| Box::pin(handle(&handler, request, &activity)));
+    let service = service_fn({
+        let activity = activity.clone();
+        move |request| Box::pin(handle(&handler, request, &activity))
+    });
     let mut http = pin!(builder(config).serve_connection(TokioIo::new(conn), service));
-    let mut draining = Some(drain.waiting());
+    let mut farewell = pin!(time_to_go(&activity, drain));
+    let mut is_leaving = false;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(done) = http.as_mut().poll(cx) {
                 return Poll::Ready(done);
             }
-            let Some(waiting) = &mut draining else {
+            if is_leaving {
                 return Poll::Pending;
-            };
-            ready!(waiting.poll(cx));
-            draining = None;
-            Pin::as_mut(&mut http).graceful_shutdown();
+            }
+            ready!(farewell.as_mut().poll(cx));
+            is_leaving = true;
+            http.as_mut().graceful_shutdown();
         }
     })
     .await
     .map_err(io::Error::other)
+}
+
+/// Completes when the client is to be told to go.
+async fn time_to_go(activity: &Activity, drain: &Signal) {
+    drain.drained().await;
+    // A connection that was just made has a request on its way, which hyper would not serve.
+    if !activity.served.get() {
+        sleep(TICK).await;
+    }
 }
 
 fn builder(config: &Http2Server) -> conn::Builder<LocalExec> {
@@ -62,6 +77,7 @@ fn builder(config: &Http2Server) -> conn::Builder<LocalExec> {
         .initial_stream_window_size(config.stream_window)
         .initial_connection_window_size(config.connection_window)
         .max_frame_size(config.max_frame_size)
+        .max_send_buf_size(config.max_send_buf_size.unwrap_or(MAX_SEND_BUFFER))
         .keep_alive_interval(interval)
         .keep_alive_timeout(timeout);
     if config.adaptive {
@@ -69,9 +85,6 @@ fn builder(config: &Http2Server) -> conn::Builder<LocalExec> {
     }
     if let Some(max) = config.max_pending_accept_reset_streams {
         builder.max_pending_accept_reset_streams(max);
-    }
-    if let Some(max) = config.max_send_buf_size {
-        builder.max_send_buf_size(max);
     }
     builder
 }
