@@ -22,7 +22,7 @@ impl Pauses {
 
     /// The next pause: at least the one that is due, at most that plus its jitter, and never
     /// above the longest.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let base = self.next.min(self.params.max);
         self.next = (base * 2).min(self.params.max);
         let jitter = base.mul_f32(self.params.jitter.max(0.0) * rand::rng().random::<f32>());
@@ -43,7 +43,7 @@ mod tests {
             let mut pauses = Pauses::new(Backoff { min, max, jitter });
             for n in 0..20 {
                 let due = (min * (1u32 << n.min(16))).min(max);
-                let pause = pauses.next();
+                let pause = pauses.pause();
                 prop_assert!(pause >= due && pause <= max, "{n}: {pause:?}");
             }
         }

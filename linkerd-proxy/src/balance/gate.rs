@@ -119,7 +119,7 @@ impl Gate {
 
     fn trip(self: &Rc<Self>, backoff: Backoff) {
         let mut pauses = self.pauses.get().unwrap_or_else(|| Pauses::new(backoff));
-        let pause = pauses.next();
+        let pause = pauses.pause();
         self.pauses.set(Some(pauses));
         self.state.set(State::Shut);
         spawn_local(probation(Rc::downgrade(self), pause));
@@ -146,7 +146,7 @@ async fn redial<F: Future<Output = bool>>(
     dial: impl Fn() -> F,
 ) {
     loop {
-        sleep(pauses.next().min(MAX_REDIAL_PAUSE)).await;
+        sleep(pauses.pause().min(MAX_REDIAL_PAUSE)).await;
         if gate.strong_count() == 0 {
             return;
         }

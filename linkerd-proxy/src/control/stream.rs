@@ -195,7 +195,7 @@ impl<F: Feed> Follower<F> {
                     if asked.elapsed() > MAX_PAUSE {
                         pauses = Pauses::new(self.context.backoff);
                     }
-                    (pauses.next(), *self.tx.borrow() != self.feed.initial())
+                    (pauses.pause(), *self.tx.borrow() != self.feed.initial())
                 }
             };
             sleep(pause).await;

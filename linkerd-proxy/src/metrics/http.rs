@@ -112,7 +112,7 @@ impl Endpoint {
 
 impl Route {
     /// The families of a route: `outbound_http_route_request_*`.
-    pub fn route(registry: &Arc<Registry>, parent: &Meta, route: &Meta) -> Self {
+    pub fn of_route(registry: &Arc<Registry>, parent: &Meta, route: &Meta) -> Self {
         let mut labels = Labels::new();
         labels::reference(&mut labels, "parent", parent);
         labels::route(&mut labels, route);
@@ -129,7 +129,7 @@ impl Route {
     }
 
     /// The families of a route's backend: `outbound_http_route_backend_*`.
-    pub fn backend(registry: &Arc<Registry>, parent: &Meta, route: &Meta, backend: &Meta) -> Self {
+    pub fn of_backend(registry: &Arc<Registry>, parent: &Meta, route: &Meta, backend: &Meta) -> Self {
         let mut labels = Labels::new();
         labels::reference(&mut labels, "parent", parent);
         labels::route(&mut labels, route);

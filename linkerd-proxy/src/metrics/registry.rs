@@ -52,6 +52,9 @@ struct Family {
     series: AHashMap<Key, Series>,
 }
 
+/// A family as it is rendered: name, help, series.
+type Listed = (String, Option<SharedString>, Vec<(Key, Cell)>);
+
 struct Series {
     cell: Cell,
     /// When the last handle was seen gone.
@@ -205,7 +208,7 @@ impl Registry {
         out
     }
 
-    fn list(&self) -> Vec<(String, Option<SharedString>, Vec<(Key, Cell)>)> {
+    fn list(&self) -> Vec<Listed> {
         let families = self.families.lock();
         families
             .by_name

@@ -165,7 +165,7 @@ impl HttpRoute {
             kept.unwrap_or_else(|| HttpBackend::new(shared, made_for))
         };
         Self {
-            metrics: Rc::new(http::Route::route(
+            metrics: Rc::new(http::Route::of_route(
                 &shared.metrics,
                 parent,
                 &http.route.meta,
@@ -264,7 +264,7 @@ impl HttpBackend {
             parent,
             ..
         } = &made_for;
-        let metrics = http::Route::backend(&shared.metrics, parent, route, &backend.meta);
+        let metrics = http::Route::of_backend(&shared.metrics, parent, route, &backend.meta);
         Rc::new(Self {
             metrics: Rc::new(metrics),
             made_for,
