@@ -3,11 +3,8 @@
 //! A verdict is given as soon as the bytes allow one: the HTTP/2 preface by its first wrong byte,
 //! HTTP/1 by its request line (RFC 9112, section 3), which has to name its version.
 
-/// Sent first by every HTTP/2 client (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Enough of the preface to be sure: no HTTP/1 request has this line.
-const PREFACE_ENOUGH: usize = b"PRI * HTTP/2.0".len();
+/// The line that every HTTP/2 client sends first (RFC 9113, section 3.4): no HTTP/1 request has it.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
 
 /// A longer method than any in IANA's registry is not taken for one.
 const MAX_METHOD: usize = 32;
@@ -27,10 +24,10 @@ pub enum Http {
 
 /// Judges the first bytes of a connection; `full` says that there is no room for more of them.
 pub fn detect(bytes: &[u8], full: bool) -> Http {
-    let n = bytes.len().min(PREFACE.len());
-    if bytes[..n] == PREFACE[..n] {
+    let n = bytes.len().min(PREFACE_LINE.len());
+    if bytes[..n] == PREFACE_LINE[..n] {
         return match n {
-            n if n >= PREFACE_ENOUGH => Http::Http2,
+            _ if n == PREFACE_LINE.len() => Http::Http2,
             _ if full => Http::Not,
             _ => Http::NeedMore,
         };
@@ -129,8 +126,12 @@ mod tests {
 
     #[test]
     fn http2_is_known_by_its_preface() {
-        assert_eq!(detect(PREFACE, false), Http::Http2);
+        assert_eq!(
+            detect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false),
+            Http::Http2
+        );
         assert_eq!(detect(b"PRI * HTTP/2.0", false), Http::Http2);
+        assert_eq!(detect(b"PRI * HTTP/2.0\r\n\r\nB", false), Http::Http2);
         assert_eq!(detect(b"PRI * HT", false), Http::NeedMore);
         assert_eq!(detect(b"PRI * HX", false), Http::Not);
         assert_eq!(detect(b"PRI * HX\r\n", false), Http::Not);

@@ -129,7 +129,12 @@ impl Route {
     }
 
     /// The families of a route's backend: `outbound_http_route_backend_*`.
-    pub fn of_backend(registry: &Arc<Registry>, parent: &Meta, route: &Meta, backend: &Meta) -> Self {
+    pub fn of_backend(
+        registry: &Arc<Registry>,
+        parent: &Meta,
+        route: &Meta,
+        backend: &Meta,
+    ) -> Self {
         let mut labels = Labels::new();
         labels::reference(&mut labels, "parent", parent);
         labels::route(&mut labels, route);
