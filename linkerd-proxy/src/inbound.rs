@@ -117,8 +117,7 @@ impl Inbound {
         let port = self.ports.get(mapped);
         match port.policy().protocol {
             Protocol::Opaque => {
-                self.opaque(conn, client, port, Tls::PortSkipped, None)
-                    .await
+                Box::pin(self.opaque(conn, client, port, Tls::PortSkipped, None)).await
             }
             Protocol::Detect { timeout } => self.detect(conn, client, port, timeout).await,
             Protocol::Http1 | Protocol::Http2 | Protocol::Grpc | Protocol::Tls => {
@@ -142,16 +141,14 @@ impl Inbound {
         let ahead = match port.speaks.get() {
             Speaks::Client => None,
             Speaks::Server => {
-                return self
-                    .opaque(conn, client, port, Tls::NoTlsFromRemote, None)
-                    .await;
+                let opaque = self.opaque(conn, client, port, Tls::NoTlsFromRemote, None);
+                return Box::pin(opaque).await;
             }
-            Speaks::Unknown => self.dial_ahead(&conn, client, &port).await?,
+            Speaks::Unknown => Box::pin(self.dial_ahead(&conn, client, &port)).await?,
         };
         if port.speaks.get() == Speaks::Server {
-            return self
-                .opaque(conn, client, port, Tls::NoTlsFromRemote, ahead)
-                .await;
+            let opaque = self.opaque(conn, client, port, Tls::NoTlsFromRemote, ahead);
+            return Box::pin(opaque).await;
         }
         let tls = match detect(&mut conn, timeout).await? {
             detect::Protocol::Http1 => {
@@ -160,14 +157,15 @@ impl Inbound {
             }
             detect::Protocol::Http2 => {
                 drop(ahead);
-                return self.http2(conn, client, port).await;
+                // Boxed, as the others: an idle HTTP/1 connection does not hold room for it.
+                return Box::pin(self.http2(conn, client, port)).await;
             }
             detect::Protocol::Tls { sni } => Tls::Opaque {
                 sni: sni.unwrap_or_default(),
             },
             detect::Protocol::Opaque | detect::Protocol::Closed => Tls::NoTlsFromRemote,
         };
-        self.opaque(conn, client, port, tls, ahead).await
+        Box::pin(self.opaque(conn, client, port, tls, ahead)).await
     }
 
     /// When the client stays silent, connects to the application and waits for whichever speaks

@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How long after the last load memory is read again.
 const AFTER: Duration = Duration::from_secs(5);
 /// How long connections idle before their memory is read.
-const IDLE: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(20);
 const IDLE_CONNECTIONS: u64 = 1000;
 
 /// Runs the whole benchmark.
