@@ -22,3 +22,4 @@ mod resilience;
 mod rig;
 mod shutdown;
 mod tcp;
+mod transparent;
