@@ -1,4 +1,5 @@
-//! The registry behind the `metrics` facade: fixed-bucket atomics and the text page.
+//! The registry of all series, behind the handles of the `metrics` crate: fixed-bucket atomics and
+//! the text page.
 //!
 //! Two things made us not use the recorder of `metrics-exporter-prometheus` (its formatting is
 //! used): its histograms keep every sample until somebody drains them, and its idle timeout
@@ -9,8 +10,7 @@
 
 use ahash::AHashMap;
 use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Label, Metadata,
-    Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Label, SharedString,
 };
 use metrics_exporter_prometheus::{LabelSet, formatting};
 use parking_lot::Mutex;
@@ -218,31 +218,6 @@ impl Registry {
                 (name.clone(), f.help.clone(), series.collect())
             })
             .collect()
-    }
-}
-
-impl Recorder for Registry {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match self.cell(key.clone(), || Cell::Counter(Arc::default())) {
-            Some(Cell::Counter(c)) => Counter::from_arc(c),
-            _ => Counter::noop(),
-        }
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match self.cell(key.clone(), || Cell::Gauge(Arc::default())) {
-            Some(Cell::Gauge(g)) => Gauge::from_arc(g),
-            _ => Gauge::noop(),
-        }
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        // The facade has no way to say where buckets end.
-        Histogram::noop()
     }
 }
 
