@@ -19,6 +19,18 @@ const START: Duration = Duration::from_secs(60);
 struct Home(TempDir);
 
 impl Home {
+    /// Runs the application in the background; its manifests live as long as what is returned.
+    fn up(&self, replicas: u32) -> tempfile::TempDir {
+        let files = tempfile::tempdir().expect("a temporary directory can be made");
+        std::fs::write(files.path().join("app.yaml"), manifest(replicas))
+            .expect("it can be written");
+        let dir = files.path().to_str().expect("a plain path");
+        let up = self.run(&["local", "up", "-f", dir, "--detach"]);
+        let stderr = String::from_utf8_lossy(&up.stderr);
+        assert!(up.status.success(), "{stderr}");
+        files
+    }
+
     fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory can be made"))
     }
@@ -194,15 +206,8 @@ async fn a_killed_demo_leaves_no_process_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_detached_mesh_can_be_seen_and_taken_down() {
     let home = Home::new();
-    let files = tempfile::tempdir().expect("a temporary directory can be made");
-    std::fs::write(files.path().join("app.yaml"), manifest(2)).expect("it can be written");
+    let files = home.up(2);
     let dir = files.path().to_str().expect("a plain path");
-    let up = home.run(&["local", "up", "-f", dir, "--detach"]);
-    assert!(
-        up.status.success(),
-        "{}",
-        String::from_utf8_lossy(&up.stderr)
-    );
     let status = home.status();
     assert_eq!(status["ready"], true, "{status}");
     assert_eq!(status["pods"].as_array().map(Vec::len), Some(3), "{status}");
@@ -268,15 +273,7 @@ async fn scaling_up_and_down_under_load_loses_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crashed_process_is_started_again() {
     let home = Home::new();
-    let files = tempfile::tempdir().expect("a temporary directory can be made");
-    std::fs::write(files.path().join("app.yaml"), manifest(1)).expect("it can be written");
-    let dir = files.path().to_str().expect("a plain path");
-    let up = home.run(&["local", "up", "-f", dir, "--detach"]);
-    assert!(
-        up.status.success(),
-        "{}",
-        String::from_utf8_lossy(&up.stderr)
-    );
+    let _files = home.up(1);
     let status = home.status();
     let of_api = |status: &Value| -> Vec<i64> {
         let pods = status["pods"].as_array();
