@@ -3,7 +3,10 @@
 //! The inbound proxy calls [`authorize`] for every connection or request; tools that explain a
 //! decision call the very same function. It does not watch policies and does not count refusals.
 
-use crate::{Meta, inbound::ServerPolicy};
+use crate::{
+    Meta,
+    inbound::{Required, ServerPolicy},
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -146,6 +149,17 @@ impl Authentication {
         Self::TlsAuthenticated {
             identities: Vec::new(),
             suffixes: vec![Vec::new()],
+        }
+    }
+
+    /// This, and no less than `required`.
+    pub(crate) fn at_least(self, required: Required) -> Self {
+        match (self, required) {
+            (Self::Unauthenticated, Required::Tls) => Self::TlsUnauthenticated,
+            (Self::Unauthenticated | Self::TlsUnauthenticated, Required::Identity) => {
+                Self::any_identity()
+            }
+            (strict, _) => strict,
         }
     }
 

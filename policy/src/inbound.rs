@@ -21,6 +21,15 @@ pub struct ServerPolicy {
     pub authorizations: Arc<[Authorization]>,
 }
 
+/// What every client of a port has to prove, whatever its policy grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Required {
+    /// That it speaks mesh TLS.
+    Tls,
+    /// Some mesh identity.
+    Identity,
+}
+
 /// How traffic to a port is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -48,6 +57,8 @@ pub enum DefaultPolicy {
     Deny,
     /// Everybody who proves a mesh identity.
     AllAuthenticated,
+    /// Everybody who speaks mesh TLS, whoever it is.
+    AllTlsUnauthenticated,
     /// Everybody.
     #[default]
     AllUnauthenticated,
@@ -62,8 +73,8 @@ pub enum DefaultPolicy {
 /// The name is not one of [`DefaultPolicy`]'s.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a default policy: expected deny, all-authenticated, all-unauthenticated, \
-     cluster-authenticated, cluster-unauthenticated or audit"
+    "{0:?} is not a default policy: expected deny, all-authenticated, all-tls-unauthenticated, \
+     all-unauthenticated, cluster-authenticated, cluster-unauthenticated or audit"
 )]
 pub struct UnknownDefaultPolicy(pub String);
 
@@ -95,15 +106,26 @@ impl ServerPolicy {
             meta,
         }
     }
+
+    /// The same policy, for clients that prove no less than `required`.
+    pub fn requiring(mut self, required: Required) -> Self {
+        let strict = |granted: &Authorization| Authorization {
+            authentication: granted.authentication.clone().at_least(required),
+            ..granted.clone()
+        };
+        self.authorizations = self.authorizations.iter().map(strict).collect();
+        self
+    }
 }
 
 // === impl DefaultPolicy ===
 
 impl DefaultPolicy {
     /// Every policy, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Deny,
         Self::AllAuthenticated,
+        Self::AllTlsUnauthenticated,
         Self::AllUnauthenticated,
         Self::ClusterAuthenticated,
         Self::ClusterUnauthenticated,
@@ -115,6 +137,7 @@ impl DefaultPolicy {
         match self {
             Self::Deny => "deny",
             Self::AllAuthenticated => "all-authenticated",
+            Self::AllTlsUnauthenticated => "all-tls-unauthenticated",
             Self::AllUnauthenticated => "all-unauthenticated",
             Self::ClusterAuthenticated => "cluster-authenticated",
             Self::ClusterUnauthenticated => "cluster-unauthenticated",
@@ -128,6 +151,9 @@ impl DefaultPolicy {
         match self {
             Self::Deny => None,
             Self::AllAuthenticated => Some((everywhere(), Authentication::any_identity())),
+            Self::AllTlsUnauthenticated => {
+                Some((everywhere(), Authentication::TlsUnauthenticated))
+            }
             Self::AllUnauthenticated | Self::Audit => {
                 Some((everywhere(), Authentication::Unauthenticated))
             }
@@ -186,6 +212,7 @@ mod tests {
         let expected = [
             [false, false, false, false],
             [false, true, false, true],
+            [false, true, false, true],
             [true, true, true, true],
             [false, true, false, false],
             [true, true, false, false],
@@ -204,6 +231,29 @@ mod tests {
                 (server.meta.group(), server.meta.kind(), server.meta.name()),
                 ("", "default", policy.name()),
             );
+        }
+    }
+
+    #[test]
+    fn what_is_required_is_required_of_everybody() {
+        let anonymous = ClientTls::Established { client_id: None };
+        let proven = ClientTls::Established {
+            client_id: Some("web.demo".into()),
+        };
+        let client: IpAddr = "127.0.0.1".parse().unwrap();
+        for (required, want) in [
+            (Required::Tls, [false, true, true]),
+            (Required::Identity, [false, false, true]),
+        ] {
+            let policy = DefaultPolicy::AllUnauthenticated;
+            let mut server = ServerPolicy::default_named(policy, &[], false);
+            server.authorizations = [&server.authorizations[..], &[Authorization::loopback()]]
+                .concat()
+                .into();
+            let server = server.requiring(required);
+            let got = [&ClientTls::None, &anonymous, &proven]
+                .map(|tls| authorize(&server, client, tls).is_ok());
+            assert_eq!(got, want, "{required:?}");
         }
     }
 
