@@ -1,15 +1,16 @@
-//! `/live`, `/ready` and `/metrics`.
+//! `/live`, `/ready`, `/metrics` and `/identity.json`.
 //!
 //! The process is ready once the source was read, however bad its files are: what could be read is
-//! served, and `/ready?verbose` says what could not.
+//! served, and `/ready?verbose` says what could not. The same holds for the files of the identity.
 
 use crate::{
     cluster::Cluster,
+    identity::{Identity, Overview},
     metrics::{Metrics, Page, resident_memory},
     source::Load,
 };
 use axum::{
-    Router,
+    Json, Router,
     extract::{RawQuery, State},
     http::StatusCode,
     routing::get,
@@ -26,6 +27,8 @@ pub type Sizes = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 pub struct Admin {
     /// What was read last.
     pub source: watch::Receiver<Arc<Load>>,
+    /// What signs certificates; `None`: they are not signed here.
+    pub identity: Option<Identity>,
     /// What is in force.
     pub cluster: Arc<RwLock<Cluster>>,
     /// Counters.
@@ -43,6 +46,7 @@ impl Admin {
             .route("/live", get(|| async { "live\n" }))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
+            .route("/identity.json", get(identity))
             .with_state(self)
     }
 }
@@ -67,6 +71,9 @@ async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> (Status
     {
         let load = admin.source.borrow().clone();
         describe(&load, &mut text);
+        for line in admin.identity.iter().flat_map(Identity::lines) {
+            let _ = writeln!(text, "identity: {line}");
+        }
     }
     (status, text)
 }
@@ -91,6 +98,11 @@ fn describe(load: &Load, text: &mut String) {
     }
 }
 
+async fn identity(State(admin): State<Admin>) -> Result<Json<Overview>, StatusCode> {
+    let overview = admin.identity.as_ref().map(Identity::overview);
+    overview.map(Json).ok_or(StatusCode::NOT_FOUND)
+}
+
 async fn metrics(State(admin): State<Admin>) -> ([(&'static str, &'static str); 1], String) {
     let mut page = Page::default();
     let load = admin.source.borrow().clone();
@@ -108,6 +120,9 @@ async fn metrics(State(admin): State<Admin>) -> ([(&'static str, &'static str); 
     }
     page.many("index_questions", "gauge", "kind", (admin.questions)());
     admin.metrics.write(&mut page);
+    if let Some(identity) = &admin.identity {
+        identity.write(&mut page);
+    }
     if let Some(bytes) = resident_memory() {
         page.one("process_resident_memory_bytes", "gauge", bytes);
     }

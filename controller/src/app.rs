@@ -6,6 +6,7 @@ use crate::{
     cluster::Cluster,
     destination::{Destination, endpoints::Endpoints, profile::Profile},
     grpc::{self, Services, Streams},
+    identity::Identity,
     index::{Index, Live},
     metrics::Metrics,
     policy::{InboundServerPolicies, OutboundPolicies, inbound::Inbound, outbound::Outbound},
@@ -89,6 +90,8 @@ pub struct Addrs {
     pub destination: Option<SocketAddr>,
     /// Policies.
     pub policy: Option<SocketAddr>,
+    /// Certificates.
+    pub identity: Option<SocketAddr>,
     /// Live statistics.
     pub stats: Option<SocketAddr>,
     /// Admin.
@@ -99,7 +102,7 @@ impl App {
     /// Reads the source, then serves. Everything that can fail does so before it returns.
     ///
     /// # Errors
-    /// When an address is taken or the directory cannot be read.
+    /// When an address is taken, or the directory or the identity's files cannot be read.
     pub async fn start(args: Args) -> anyhow::Result<Self> {
         let mut index = Index::new(Cluster::new(args.settings()));
         let metrics = Arc::new(Metrics::default());
@@ -114,8 +117,10 @@ impl App {
             servers: JoinSet::new(),
             _loops: JoinSet::new(),
         };
+        let identity = app.identity(&args, metrics.clone()).await?;
         let admin = Admin {
             source: loads.clone(),
+            identity: identity.clone(),
             cluster: cluster.clone(),
             metrics: metrics.clone(),
             questions: answers.sizes(),
@@ -136,6 +141,11 @@ impl App {
             metrics: metrics.clone(),
         };
         app.serve(&args, answers, streams).await?;
+        if let Some(identity) = identity {
+            let services = Services::default().with(identity.service());
+            let addr = app.grpc(args.identity_addr, "identity", services);
+            app.addrs.identity = Some(addr.await?);
+        }
         if args.enabled(Service::Stats) {
             let stats = stats::Stats::new(cluster, metrics, args.scrape_interval);
             let addr = app.http(args.metrics_api_addr, "stats", stats.router());
@@ -144,6 +154,20 @@ impl App {
         }
         tracing::info!(addrs = ?app.addrs, "serving");
         Ok(app)
+    }
+
+    async fn identity(
+        &mut self,
+        args: &Args,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Option<Identity>> {
+        let Some(config) = args.identity() else {
+            tracing::info!("certificates are not signed here: no --identity-issuer, or disabled");
+            return Ok(None);
+        };
+        let (identity, watching) = Identity::start(config, metrics).await?;
+        self._loops.spawn(watching);
+        Ok(Some(identity))
     }
 
     async fn serve(

@@ -1,6 +1,15 @@
 //! The command line, as users type it.
 
-use crate::{cluster::Settings, object::PortSet};
+use crate::{
+    cluster::Settings,
+    identity::{
+        self,
+        files::Paths,
+        issuer::Terms,
+        name::{self, Identities},
+    },
+    object::PortSet,
+};
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
 use mesh_policy::inbound::DefaultPolicy;
@@ -15,17 +24,43 @@ pub struct Args {
     pub source: PathBuf,
 
     /// Namespace of this control plane; pods labelled linkerd.io/control-plane-ns with it are meshed
-    #[arg(long, default_value = "gossamer")]
+    #[arg(long, default_value = "gossamer", value_parser = label)]
     pub namespace: String,
 
     /// Domain of the cluster's names
-    #[arg(long, default_value = "cluster.local")]
+    #[arg(long, default_value = "cluster.local", value_parser = domain)]
     pub cluster_domain: String,
 
-    /// Trust domain of workload identities; not used before the mesh speaks TLS
-    /// [default: the cluster domain]
-    #[arg(long)]
+    /// Directory of the certificate (with its chain) and key that sign the certificates of workloads,
+    /// watched for changes: crt.pem and key.pem, or tls.crt and tls.key. Without it workloads have no
+    /// identities
+    #[arg(long, value_name = "DIR", requires = "identity_trust_anchors")]
+    pub identity_issuer: Option<PathBuf>,
+
+    /// PEM bundle of the roots that are trusted, watched for changes
+    #[arg(long, value_name = "FILE", requires = "identity_issuer")]
+    pub identity_trust_anchors: Option<PathBuf>,
+
+    /// PEM public key (ECDSA P-256) of whoever makes the tokens of workloads, watched for changes;
+    /// without it tokens are reviewed by the Kubernetes cluster this runs in
+    #[arg(long, value_name = "FILE", requires = "identity_issuer")]
+    pub identity_token_key: Option<PathBuf>,
+
+    /// Trust domain of workload identities [default: the cluster domain]
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
     pub identity_trust_domain: Option<String>,
+
+    /// For how long certificates of workloads are good, from 5s to 8760h
+    #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = lifetime)]
+    pub identity_issuance_lifetime: Duration,
+
+    /// How far clocks may be apart, up to 1h: certificates begin earlier and end later by that
+    #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = skew)]
+    pub identity_clock_skew_allowance: Duration,
+
+    /// Where to serve certificates (gRPC)
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub identity_addr: SocketAddr,
 
     /// Where to serve destinations (gRPC)
     #[arg(long, default_value = "127.0.0.1:8086", value_name = "ADDR")]
@@ -39,7 +74,7 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:8085", value_name = "ADDR")]
     pub metrics_api_addr: SocketAddr,
 
-    /// Where to serve /live, /ready and /metrics
+    /// Where to serve /live, /ready, /metrics and /identity.json
     #[arg(long, default_value = "127.0.0.1:9990", value_name = "ADDR")]
     pub admin_addr: SocketAddr,
 
@@ -52,7 +87,8 @@ pub struct Args {
     pub default_opaque_ports: PortSet,
 
     /// Who may connect to ports that no policy speaks of: deny, all-authenticated,
-    /// all-unauthenticated, cluster-authenticated, cluster-unauthenticated or audit
+    /// all-tls-unauthenticated, all-unauthenticated, cluster-authenticated, cluster-unauthenticated
+    /// or audit
     #[arg(long, default_value = "all-unauthenticated", value_name = "POLICY")]
     pub default_inbound_policy: DefaultPolicy,
 
@@ -65,7 +101,7 @@ pub struct Args {
     )]
     pub cluster_networks: Vec<IpNet>,
 
-    /// Services not to run
+    /// Services not to run; without `identity`, workloads get their certificates elsewhere
     #[arg(long, value_delimiter = ',')]
     pub disable: Vec<Service>,
 
@@ -91,6 +127,8 @@ pub enum Service {
     Policy,
     /// Live statistics.
     Stats,
+    /// Certificates.
+    Identity,
 }
 
 /// The form of log lines.
@@ -107,15 +145,37 @@ impl Args {
     pub fn settings(&self) -> Settings {
         Settings {
             control_namespace: self.namespace.as_str().into(),
-            cluster_domain: self
-                .cluster_domain
-                .trim_end_matches('.')
-                .to_ascii_lowercase()
-                .into(),
+            cluster_domain: self.cluster_domain.as_str().into(),
+            identities: self.identities(),
             default_opaque_ports: self.default_opaque_ports.clone(),
             default_policy: self.default_inbound_policy,
             cluster_networks: self.cluster_networks.clone(),
         }
+    }
+
+    /// How the identity service is to run; `None`: it is not.
+    pub fn identity(&self) -> Option<identity::Config> {
+        let config = identity::Config {
+            identities: self.identities()?,
+            paths: Paths {
+                issuer: self.identity_issuer.clone()?,
+                anchors: self.identity_trust_anchors.clone()?,
+                token_key: self.identity_token_key.clone(),
+            },
+            terms: Terms {
+                lifetime: self.identity_issuance_lifetime,
+                skew: self.identity_clock_skew_allowance,
+            },
+        };
+        self.enabled(Service::Identity).then_some(config)
+    }
+
+    /// Workloads have identities where somebody signs certificates for them.
+    fn identities(&self) -> Option<Identities> {
+        self.identity_issuer.as_ref()?;
+        let domain = self.identity_trust_domain.as_ref();
+        // Both were found to be names when they were read.
+        Identities::new(&self.namespace, domain.unwrap_or(&self.cluster_domain))
     }
 
     /// Whether a part is to run.
@@ -124,23 +184,63 @@ impl Args {
     }
 }
 
-/// A whole number and `ms`, `s` or `m`, from 100 ms to 5 minutes.
 fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit_ms = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        _ => None,
-    };
-    let millis = number.parse::<u64>().ok().zip(unit_ms);
-    let millis = millis.and_then(|(number, unit)| number.checked_mul(unit));
-    let sane = millis.filter(|ms| (100..=300_000).contains(ms));
+    let sane = millis(text).filter(|ms| (100..=300_000).contains(ms));
     sane.map(Duration::from_millis)
         .ok_or_else(|| "expected a whole number and ms, s or m, from 100ms to 5m".to_owned())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let sane = millis(text).filter(|ms| (5_000..=8760 * HOUR).contains(ms));
+    sane.map(Duration::from_millis)
+        .ok_or_else(|| "expected whole numbers and s, m or h, from 5s to 8760h".to_owned())
+}
+
+fn skew(text: &str) -> Result<Duration, String> {
+    let sane = millis(text).filter(|ms| (0..=HOUR).contains(ms));
+    sane.map(Duration::from_millis)
+        .ok_or_else(|| "expected whole numbers and s, m or h, up to 1h".to_owned())
+}
+
+const HOUR: u64 = 3_600_000;
+
+/// Whole numbers, each with `ms`, `s`, `m` or `h`, as in `24h` or Linkerd's `24h0m0s`.
+fn millis(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut sum = 0_u64;
+    loop {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let letters = after.find(|c: char| c.is_ascii_digit());
+        let (unit, after) = after.split_at(letters.unwrap_or(after.len()));
+        let unit_ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => HOUR,
+            _ => return None,
+        };
+        let part = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+        sum = sum.checked_add(part)?;
+        if after.is_empty() {
+            return Some(sum);
+        }
+        rest = after;
+    }
+}
+
+fn label(text: &str) -> Result<String, String> {
+    let valid = name::is_label(text).then(|| text.to_owned());
+    valid.ok_or_else(|| "expected a name of a-z, 0-9 and -".to_owned())
+}
+
+/// In lower case, without a closing dot.
+fn domain(text: &str) -> Result<String, String> {
+    let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let problem = || "expected a domain of a-z, 0-9, - and dots".to_owned();
+    match name::is_domain(&text) {
+        true => Ok(text),
+        false => Err(problem()),
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +267,58 @@ mod tests {
     }
 
     #[test]
+    fn identities_need_an_issuer() {
+        let args = parse(&[]).expect("defaults");
+        assert_eq!(
+            (args.identity().is_none(), args.settings().identities),
+            (true, None)
+        );
+        let on = ["--identity-issuer", "i", "--identity-trust-anchors", "a"];
+        let args = parse(&on).expect("valid");
+        let config = args.identity().expect("on");
+        assert_eq!(args.settings().identities, Some(config.identities.clone()));
+        assert_eq!(&**config.identities.trust_domain(), "cluster.local");
+        let day = Duration::from_secs(86_400);
+        let skew = Duration::from_secs(20);
+        assert_eq!(
+            config.terms,
+            Terms {
+                lifetime: day,
+                skew
+            }
+        );
+
+        let elsewhere = parse(&[&on[..], &["--disable", "identity"]].concat()).expect("valid");
+        assert!(elsewhere.identity().is_none() && elsewhere.settings().identities.is_some());
+        for half in [&on[..2], &on[2..], &["--identity-token-key", "k"]] {
+            assert!(parse(half).is_err(), "{half:?}");
+        }
+        let other = parse(&[&on[..], &["--identity-trust-domain", "Other.Example."]].concat());
+        let other = other.expect("valid").identity().expect("on").identities;
+        assert_eq!(&**other.trust_domain(), "other.example");
+    }
+
+    #[test]
+    fn durations_are_as_linkerds() {
+        for (text, want) in [
+            ("24h", Some(24 * HOUR)),
+            ("24h0m0s", Some(24 * HOUR)),
+            ("1m30s", Some(90_000)),
+            ("0s", Some(0)),
+            ("", None),
+            ("1", None),
+            ("h", None),
+            ("1h1", None),
+            ("1d", None),
+            ("-1s", None),
+            ("99999999999999999999h", None),
+            ("18446744073709551615ms1ms", None),
+        ] {
+            assert_eq!(millis(text), want, "{text}");
+        }
+    }
+
+    #[test]
     fn values_are_checked() {
         let args = parse(&[
             "--disable",
@@ -184,6 +336,11 @@ mod tests {
             ["--default-inbound-policy", "all"],
             ["--cluster-networks", "10.0.0.0/33"],
             ["--disable", "everything"],
+            ["--namespace", "a.b"],
+            ["--cluster-domain", "a..b"],
+            ["--identity-trust-domain", "*.x"],
+            ["--identity-issuance-lifetime", "4s"],
+            ["--identity-clock-skew-allowance", "2h"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }

@@ -5,7 +5,10 @@
 //! changes to it and decides which answers those concern.
 
 use crate::{
-    object::{Key, Namespace, Object, Owner, Pod, PortSet, ReplicaSet, Service, Slice},
+    identity::name::{Identities, ServiceAccount},
+    object::{
+        Key, Namespace, Object, Owner, Pod, PortSet, ProxyConfig, ReplicaSet, Service, Slice,
+    },
     store::Change,
 };
 use ahash::{AHashMap, AHashSet};
@@ -20,6 +23,8 @@ pub struct Settings {
     pub control_namespace: Arc<str>,
     /// For example `cluster.local`.
     pub cluster_domain: Arc<str>,
+    /// What meshed pods are called to each other; `None`: they have no identities.
+    pub identities: Option<Identities>,
     /// Ports that are opaque unless an annotation says otherwise.
     pub default_opaque_ports: PortSet,
     /// What holds on ports unless an annotation says otherwise.
@@ -162,20 +167,55 @@ impl Cluster {
 
     /// Whether what a pod's port carries is not to be looked at.
     pub fn pod_port_opaque(&self, pod: &Pod, port: u16) -> bool {
-        let own = pod.opaque_ports.as_ref();
+        let own = pod.config.opaque_ports.as_ref();
         self.opaque(own, &pod.key.namespace).contains(port)
     }
 
     /// What holds on a pod's ports.
     pub fn default_policy(&self, pod: &Pod) -> DefaultPolicy {
-        let namespace = self.namespace(&pod.key.namespace);
-        pod.default_policy
-            .or_else(|| namespace.and_then(|ns| ns.default_policy))
+        self.configured(pod, |config| config.default_policy.as_ref())
+            .copied()
             .unwrap_or(self.settings.default_policy)
     }
 
+    /// Whether clients of a pod's port have to prove an identity, whatever else holds.
+    pub fn requires_identity(&self, pod: &Pod, port: u16) -> bool {
+        self.configured(pod, |config| config.require_identity_ports.as_ref())
+            .is_some_and(|ports| ports.contains(port))
+    }
+
+    /// The identity that whoever takes connections to a pod's port proves; `None`: nobody proves any.
+    pub fn identity(&self, pod: &Pod, port: u16) -> Option<String> {
+        let identities = self.settings.identities.as_ref()?;
+        let skipped = self
+            .configured(pod, |config| config.skip_inbound_ports.as_ref())
+            .is_some_and(|ports| ports.contains(port));
+        if skipped || !self.meshed(pod) {
+            return None;
+        }
+        let account = ServiceAccount::new(&pod.key.namespace, &pod.service_account)?;
+        Some(identities.of(&account))
+    }
+
+    /// Where a meshed pod's proxy takes connections for any port.
+    pub fn inbound_port(&self, pod: &Pod) -> u16 {
+        self.configured(pod, |config| config.inbound_port.as_ref())
+            .copied()
+            .unwrap_or(DEFAULT_INBOUND_PORT)
+    }
+
+    /// What the pod says, or else its namespace.
+    fn configured<'a, T>(
+        &'a self,
+        pod: &'a Pod,
+        get: impl Fn(&'a ProxyConfig) -> Option<&'a T>,
+    ) -> Option<&'a T> {
+        let inherited = || get(&self.namespace(&pod.key.namespace)?.config);
+        get(&pod.config).or_else(inherited)
+    }
+
     fn opaque<'a>(&'a self, own: Option<&'a PortSet>, namespace: &str) -> &'a PortSet {
-        let inherited = || self.namespace(namespace)?.opaque_ports.as_ref();
+        let inherited = || self.namespace(namespace)?.config.opaque_ports.as_ref();
         own.or_else(inherited)
             .unwrap_or(&self.settings.default_opaque_ports)
     }
@@ -184,6 +224,9 @@ impl Cluster {
         self.namespaces.get(name)?.namespace.as_deref()
     }
 }
+
+/// `LINKERD2_PROXY_INBOUND_LISTEN_ADDR` of a proxy that nobody told otherwise.
+const DEFAULT_INBOUND_PORT: u16 = 4143;
 
 /// The label by which a Deployment tells its generations of pods apart.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";

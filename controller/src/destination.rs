@@ -39,8 +39,8 @@ impl Methods for Destination {
 
     fn method(name: &str) -> Option<Method<Self>> {
         match name {
-            "Get" => Some(Self::get),
-            "GetProfile" => Some(Self::get_profile),
+            "Get" => Some(Method::Stream(Self::get)),
+            "GetProfile" => Some(Method::Stream(Self::get_profile)),
             _ => None,
         }
     }

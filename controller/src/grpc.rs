@@ -4,14 +4,14 @@
 //! a stack of layers for each connection. Ours hands out [`Frame`]s, which all streams that send
 //! the same message share, so a change that a thousand proxies follow is encoded once, and an open
 //! stream holds little more than its receiver. Of gRPC only what Linkerd's API uses is here: one
-//! message asks, messages answer, nothing is compressed.
+//! message asks, one or many answer, nothing is compressed.
 
 mod call;
 mod server;
 mod updates;
 
 pub use self::{
-    call::{Method, Methods, Services, decode},
+    call::{Method, Methods, Pending, Reply, Services, decode},
     server::serve,
     updates::{Encoded, Streams, Updates},
 };

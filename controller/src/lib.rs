@@ -5,10 +5,14 @@
 //!  files     objects   cluster   answers   policy        gRPC, 8090
 //!  in a      and what  and its             stats         JSON, 8085 (scrapes the proxies)
 //!  directory changed   questions           admin         HTTP, 9990
+//!
+//! issuer, trust anchors, tokens ────────> identity      gRPC, 8080
 //! ```
 //! A [`source`] yields objects; the [`store`] tells what changed; the [`index`] keeps the
 //! [`cluster`] and answers questions about it, again and again as it changes; the services turn calls
 //! into questions and streams. Everything left of a service is the same whatever the source is.
+//! [`identity`] stands apart: it gives certificates to whoever proves a service account, and shares
+//! with the others only how identities are named.
 //!
 //! One thread runs it all, but for reading files. What waits for a slow proxy is one answer, the
 //! latest; nothing that matters lives only here, so a controller that restarts is as good as new.
@@ -19,6 +23,7 @@ pub mod args;
 pub mod cluster;
 pub mod destination;
 pub mod grpc;
+pub mod identity;
 pub mod index;
 pub mod metrics;
 pub mod names;

@@ -7,6 +7,7 @@
 use ahash::AHashMap;
 use parking_lot::Mutex;
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     sync::{
         Arc,
@@ -23,6 +24,14 @@ pub struct Metrics {
     pub scrapes: AtomicU64,
     /// Pages that could not be.
     pub scrape_errors: AtomicU64,
+    /// Issuers that were not taken.
+    pub issuer_reload_failures: AtomicU64,
+    /// Trust anchors that were not taken.
+    pub anchors_reload_failures: AtomicU64,
+    /// Keys of tokens that were not taken.
+    pub token_key_reload_failures: AtomicU64,
+    /// Requests for a certificate, by what came of them.
+    certify: Mutex<BTreeMap<&'static str, u64>>,
     streams: Mutex<AHashMap<&'static str, Arc<StreamCounts>>>,
 }
 
@@ -48,7 +57,35 @@ impl Metrics {
         OpenStream(counts)
     }
 
-    /// Writes the counters.
+    /// Counts a request for a certificate: `ok`, or why there was none.
+    pub fn certified(&self, result: &'static str) {
+        *self.certify.lock().entry(result).or_default() += 1;
+    }
+
+    /// Writes the counters of the identity service.
+    pub fn write_identity(&self, page: &mut Page) {
+        let certify = self.certify.lock();
+        let certify = certify.iter().map(|(result, count)| (*result, *count));
+        page.many("identity_certify_total", "counter", "result", certify);
+        for (name, failures) in [
+            (
+                "identity_issuer_reload_failures_total",
+                &self.issuer_reload_failures,
+            ),
+            (
+                "identity_trust_anchors_reload_failures_total",
+                &self.anchors_reload_failures,
+            ),
+            (
+                "identity_token_key_reload_failures_total",
+                &self.token_key_reload_failures,
+            ),
+        ] {
+            page.one(name, "counter", failures.load(Relaxed));
+        }
+    }
+
+    /// Writes the counters of everything else.
     pub fn write(&self, page: &mut Page) {
         page.one(
             "source_errors_total",

@@ -54,10 +54,23 @@ pub struct Id {
 pub struct Namespace {
     /// Name; no namespace.
     pub key: Key,
+    /// What holds for pods that do not say.
+    pub config: ProxyConfig,
+}
+
+/// What annotations say about proxies: on a pod about its own, on a namespace about those in it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProxyConfig {
     /// `config.linkerd.io/opaque-ports`.
     pub opaque_ports: Option<PortSet>,
     /// `config.linkerd.io/default-inbound-policy`.
     pub default_policy: Option<DefaultPolicy>,
+    /// `config.linkerd.io/skip-inbound-ports`: the proxy is not in front of these.
+    pub skip_inbound_ports: Option<PortSet>,
+    /// `config.linkerd.io/proxy-require-identity-inbound-ports`.
+    pub require_identity_ports: Option<PortSet>,
+    /// `config.linkerd.io/inbound-port`: where the proxy takes what is for any port.
+    pub inbound_port: Option<u16>,
 }
 
 /// A name for a set of endpoints.
@@ -152,10 +165,8 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// Named TCP ports of its containers.
     pub named_ports: Vec<(Arc<str>, u16)>,
-    /// `config.linkerd.io/opaque-ports`.
-    pub opaque_ports: Option<PortSet>,
-    /// `config.linkerd.io/default-inbound-policy`.
-    pub default_policy: Option<DefaultPolicy>,
+    /// What it says about its proxy.
+    pub config: ProxyConfig,
 }
 
 /// Somebody who owns pods.

@@ -49,8 +49,8 @@ impl Methods for InboundServerPolicies {
 
     fn method(name: &str) -> Option<Method<Self>> {
         match name {
-            "GetPort" => Some(Self::get_port),
-            "WatchPort" => Some(Self::watch_port),
+            "GetPort" => Some(Method::Stream(Self::get_port)),
+            "WatchPort" => Some(Method::Stream(Self::watch_port)),
             _ => None,
         }
     }
@@ -85,8 +85,8 @@ impl Methods for OutboundPolicies {
 
     fn method(name: &str) -> Option<Method<Self>> {
         match name {
-            "Get" => Some(Self::get),
-            "Watch" => Some(Self::watch),
+            "Get" => Some(Method::Stream(Self::get)),
+            "Watch" => Some(Method::Stream(Self::watch)),
             _ => None,
         }
     }

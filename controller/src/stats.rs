@@ -8,13 +8,19 @@
 //! kilobytes however long it lives. Semantics are those of `linkerd viz stat`.
 
 mod api;
+mod edges;
 mod history;
 mod scrape;
 mod table;
 mod text;
 
 use self::history::History;
-use crate::{cluster::Cluster, metrics::Metrics, object::Key};
+use crate::{
+    cluster::Cluster,
+    identity::name::ServiceAccount,
+    metrics::Metrics,
+    object::{Key, Pod},
+};
 use ahash::AHashMap;
 use axum::Router;
 use futures::StreamExt;
@@ -92,7 +98,7 @@ impl Stats {
         let meshed = cluster
             .pods()
             .filter(|pod| pod.running && cluster.meshed(pod));
-        let target = |pod: &Arc<crate::object::Pod>| {
+        let target = |pod: &Arc<Pod>| {
             let ip = *pod.ips.first()?;
             Some((pod.key.clone(), SocketAddr::new(ip, PROXY_ADMIN_PORT)))
         };
@@ -134,4 +140,11 @@ impl Stats {
         }
         history.failed_at = failed.then_some(now);
     }
+}
+
+/// The identity that a pod's proxy has to prove; `None` while the mesh has none.
+fn identity(cluster: &Cluster, pod: &Pod) -> Option<String> {
+    let identities = cluster.settings.identities.as_ref()?;
+    let account = ServiceAccount::new(&pod.key.namespace, &pod.service_account)?;
+    Some(identities.of(&account))
 }

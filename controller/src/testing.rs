@@ -2,6 +2,7 @@
 
 use crate::{
     cluster::{Cluster, Settings},
+    identity::name::Identities,
     object::Key,
     source::{File, Load, manifest},
     store::Store,
@@ -13,14 +14,29 @@ pub(crate) fn settings() -> Settings {
     Settings {
         control_namespace: "gossamer".into(),
         cluster_domain: "cluster.local".into(),
+        identities: None,
         default_opaque_ports: "5432".parse().expect("ports"),
         default_policy: DefaultPolicy::AllUnauthenticated,
         cluster_networks: vec!["10.0.0.0/8".parse().expect("a network")],
     }
 }
 
+/// A cluster whose pods have no identities.
 pub(crate) fn cluster(manifests: &str) -> Cluster {
-    let mut cluster = Cluster::new(settings());
+    cluster_with(settings(), manifests)
+}
+
+/// A cluster whose meshed pods have identities.
+pub(crate) fn secure_cluster(manifests: &str) -> Cluster {
+    let settings = Settings {
+        identities: Identities::new("gossamer", "cluster.local"),
+        ..settings()
+    };
+    cluster_with(settings, manifests)
+}
+
+fn cluster_with(settings: Settings, manifests: &str) -> Cluster {
+    let mut cluster = Cluster::new(settings);
     cluster.apply(Store::default().apply(&load(manifests)));
     cluster
 }

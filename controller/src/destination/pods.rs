@@ -1,13 +1,14 @@
 //! What an endpoint carries about the pod behind it.
 //!
-//! The identity of the peer and the hint that it speaks HTTP/2 belong in [`endpoint`], once proxies
-//! speak mesh TLS; until then a peer is spoken to as the application behind it would be.
+//! A meshed pod proves the identity of its service account, and its proxy takes HTTP/1 over HTTP/2
+//! and opaque traffic with a transport header. Where there are no identities, a peer is spoken to
+//! as the application behind it would be.
 
 use crate::{
     cluster::{Cluster, POD_TEMPLATE_HASH},
     object::Pod,
 };
-use mesh_policy::endpoint::{Endpoint, HintedProtocol, ProtocolHint};
+use mesh_policy::endpoint::{Endpoint, HintedProtocol, ProtocolHint, TlsIdentity};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 /// `pod` at `addr`, which is one of its addresses and the port in question.
@@ -17,9 +18,14 @@ pub fn endpoint(cluster: &Cluster, pod: &Pod, addr: SocketAddr, zone: Option<&st
         labels.insert("zone".to_owned(), zone.to_owned());
     }
     let opaque = cluster.pod_port_opaque(pod, addr.port());
+    let (tls, hint) = match cluster.identity(pod, addr.port()) {
+        Some(identity) => (Some(tls(identity)), peer(opaque, cluster.inbound_port(pod))),
+        None => (None, hint(opaque)),
+    };
     Endpoint {
         labels: Arc::new(labels),
-        hint: hint(opaque),
+        tls,
+        hint,
         ..Endpoint::bare(addr)
     }
 }
@@ -30,6 +36,24 @@ pub fn stranger(cluster: &Cluster, addr: SocketAddr) -> Endpoint {
     Endpoint {
         hint: hint(opaque),
         ..Endpoint::bare(addr)
+    }
+}
+
+fn tls(identity: String) -> TlsIdentity {
+    let identity = Arc::<str>::from(identity);
+    TlsIdentity {
+        server_name: identity.clone(),
+        identity,
+    }
+}
+
+fn peer(opaque: bool, inbound_port: u16) -> ProtocolHint {
+    ProtocolHint {
+        protocol: match opaque {
+            true => HintedProtocol::Opaque,
+            false => HintedProtocol::H2,
+        },
+        opaque_transport_port: Some(inbound_port),
     }
 }
 
@@ -68,3 +92,6 @@ fn labels(cluster: &Cluster, pod: &Pod) -> BTreeMap<String, String> {
     }
     labels
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,13 @@
 
 use super::{Frame, Frames, PREFIX};
 use bytes::{Buf, Bytes};
-use futures::StreamExt;
+use futures::{StreamExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{self, Incoming};
 use std::{convert::Infallible, time::Duration};
 use tokio::time;
-use tonic::Status;
+use tonic::{Status, metadata::MetadataMap};
 
 /// Requests are names and tokens.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -23,8 +23,24 @@ pub trait Methods: Send + Sync + 'static {
     fn method(name: &str) -> Option<Method<Self>>;
 }
 
-/// Decodes a request and starts to answer it.
-pub type Method<S> = fn(&S, Bytes) -> Result<Frames, Status>;
+/// Decodes a request and answers it.
+pub enum Method<S: ?Sized> {
+    /// With messages, as there are any.
+    Stream(fn(&S, Bytes) -> Result<Frames, Status>),
+    /// With one message, once it is worked out.
+    Unary(fn(&S, Bytes) -> Pending),
+}
+
+/// The answer to a unary call. Dropped when the client gives up.
+pub type Pending = BoxFuture<'static, Result<Reply, Status>>;
+
+/// The answer to a unary call, when it is there.
+pub struct Reply {
+    /// The message.
+    pub frame: Frame,
+    /// Sent before it.
+    pub metadata: MetadataMap,
+}
 
 /// Some gRPC services on one address.
 #[derive(Default)]
@@ -33,7 +49,13 @@ pub struct Services(Vec<(&'static str, Box<dyn Call>)>);
 /// Methods of whatever service.
 trait Call: Send + Sync {
     /// `None`: there is no such method.
-    fn call(&self, method: &str, message: Bytes) -> Option<Result<Frames, Status>>;
+    fn call(&self, method: &str, message: Bytes) -> Option<Result<Answer, Status>>;
+}
+
+/// What comes of a call.
+enum Answer {
+    Stream(Frames),
+    Unary(Pending),
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -46,7 +68,7 @@ impl Services {
     }
 
     /// Finds a method by its path, `/SERVICE/METHOD`, and calls it.
-    fn call(&self, path: &str, message: Bytes) -> Result<Frames, Status> {
+    fn call(&self, path: &str, message: Bytes) -> Result<Answer, Status> {
         let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         let found = parts.and_then(|(service, method)| {
             let mut services = self.0.iter();
@@ -58,8 +80,11 @@ impl Services {
 }
 
 impl<S: Methods> Call for S {
-    fn call(&self, method: &str, message: Bytes) -> Option<Result<Frames, Status>> {
-        S::method(method).map(|method| method(self, message))
+    fn call(&self, method: &str, message: Bytes) -> Option<Result<Answer, Status>> {
+        Some(match S::method(method)? {
+            Method::Stream(method) => method(self, message).map(Answer::Stream),
+            Method::Unary(method) => Ok(Answer::Unary(method(self, message))),
+        })
     }
 }
 
@@ -84,11 +109,13 @@ pub(super) async fn respond(services: &Services, request: Request<Incoming>) -> 
     }
     let (head, body) = request.into_parts();
     let message = message(body).await;
-    let frames = message.and_then(|message| services.call(head.uri.path(), message));
-    match frames {
-        Ok(frames) => stream(frames),
-        Err(status) => status.into_http(),
-    }
+    let answer = message.and_then(|message| services.call(head.uri.path(), message));
+    let answered = match answer {
+        Ok(Answer::Stream(frames)) => Ok(stream(frames, MetadataMap::new())),
+        Ok(Answer::Unary(pending)) => pending.await.map(unary),
+        Err(status) => Err(status),
+    };
+    answered.unwrap_or_else(Status::into_http)
 }
 
 /// The one message of a request.
@@ -113,7 +140,14 @@ fn unframe(mut body: Bytes) -> Result<Bytes, Status> {
     Ok(body)
 }
 
-fn stream(frames: Frames) -> Response<Body> {
+fn unary(Reply { frame, metadata }: Reply) -> Response<Body> {
+    stream(
+        Box::pin(futures::stream::once(async { Ok(frame) })),
+        metadata,
+    )
+}
+
+fn stream(frames: Frames, metadata: MetadataMap) -> Response<Body> {
     let body = futures::stream::unfold(Some(frames), |frames| async move {
         let mut frames = frames?;
         let (frame, rest) = match frames.next().await {
@@ -124,6 +158,7 @@ fn stream(frames: Frames) -> Response<Body> {
         Some((Ok::<_, Infallible>(frame), rest))
     });
     let mut response = Response::new(StreamBody::new(body).boxed_unsync());
+    *response.headers_mut() = metadata.into_headers();
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
@@ -150,10 +185,10 @@ mod tests {
         const NAME: &'static str = "test.Echo";
 
         fn method(name: &str) -> Option<Method<Self>> {
-            (name == "Port").then_some(|_, request| {
+            (name == "Port").then_some(Method::Stream(|_, request| {
                 let spec: PortSpec = decode(request)?;
                 Ok(futures::stream::once(async move { Ok(Frame::of(&spec)) }).boxed())
-            })
+            }))
         }
     }
 
@@ -188,7 +223,10 @@ mod tests {
     async fn methods_are_found_by_path() {
         let services = Services::default().with(Echo);
         let frames = services.call("/test.Echo/Port", Bytes::from_static(b"\x10\x50"));
-        let frames: Vec<_> = frames.expect("a method").collect().await;
+        let Ok(Answer::Stream(frames)) = frames else {
+            panic!("not a stream");
+        };
+        let frames: Vec<_> = frames.collect().await;
         let Frame(bytes) = frames[0].as_ref().expect("a message");
         assert_eq!(&bytes[..], b"\0\0\0\0\x02\x10\x50");
         let garbage = services.call("/test.Echo/Port", Bytes::from_static(b"\xff"));

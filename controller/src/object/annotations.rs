@@ -1,6 +1,6 @@
 //! Annotations by which users configure the mesh. A bad value is a warning, and the default holds.
 
-use super::{PortSet, Warnings};
+use super::{PortSet, ProxyConfig, Warnings};
 use mesh_policy::{
     inbound::DefaultPolicy,
     outbound::{Backoff, FailureAccrual},
@@ -9,6 +9,9 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
 
 const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 const DEFAULT_POLICY: &str = "config.linkerd.io/default-inbound-policy";
+const SKIP_INBOUND: &str = "config.linkerd.io/skip-inbound-ports";
+const REQUIRE_IDENTITY: &str = "config.linkerd.io/proxy-require-identity-inbound-ports";
+const INBOUND_PORT: &str = "config.linkerd.io/inbound-port";
 const ACCRUAL: &str = "balancer.linkerd.io/failure-accrual";
 const MAX_FAILURES: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-failures";
 const MIN_PENALTY: &str = "balancer.linkerd.io/failure-accrual-consecutive-min-penalty";
@@ -22,16 +25,26 @@ pub(super) struct Annotations<'a> {
 }
 
 impl Annotations<'_> {
-    pub(super) fn opaque_ports(&mut self) -> Option<PortSet> {
-        let (set, errors) = PortSet::parse_lossy(self.map.get(OPAQUE_PORTS)?);
-        for error in errors {
-            self.warnings.add(OPAQUE_PORTS, error);
+    pub(super) fn proxy_config(&mut self) -> ProxyConfig {
+        ProxyConfig {
+            opaque_ports: self.opaque_ports(),
+            default_policy: self.parsed(DEFAULT_POLICY, DefaultPolicy::from_str),
+            skip_inbound_ports: self.ports(SKIP_INBOUND),
+            require_identity_ports: self.ports(REQUIRE_IDENTITY),
+            inbound_port: self.parsed(INBOUND_PORT, port),
         }
-        Some(set)
     }
 
-    pub(super) fn default_policy(&mut self) -> Option<DefaultPolicy> {
-        self.parsed(DEFAULT_POLICY, DefaultPolicy::from_str)
+    pub(super) fn opaque_ports(&mut self) -> Option<PortSet> {
+        self.ports(OPAQUE_PORTS)
+    }
+
+    fn ports(&mut self, name: &str) -> Option<PortSet> {
+        let (set, errors) = PortSet::parse_lossy(self.map.get(name)?);
+        for error in errors {
+            self.warnings.add(name, error);
+        }
+        Some(set)
     }
 
     /// Linkerd's `consecutive` and the consecutive half of its `unified`.
@@ -87,6 +100,11 @@ impl Annotations<'_> {
 fn positive(value: &str) -> Result<u32, String> {
     let number = value.parse().ok().filter(|n| *n > 0);
     number.ok_or_else(|| format!("{value:?} is not a whole number of at least 1"))
+}
+
+fn port(value: &str) -> Result<u16, String> {
+    let number = value.parse().ok().filter(|n| *n > 0);
+    number.ok_or_else(|| format!("{value:?} is not a port (1 to 65535)"))
 }
 
 fn ratio(value: &str) -> Result<f32, String> {

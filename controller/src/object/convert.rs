@@ -27,8 +27,7 @@ impl Namespace {
             warnings,
         };
         Self {
-            opaque_ports: annotations.opaque_ports(),
-            default_policy: annotations.default_policy(),
+            config: annotations.proxy_config(),
             key: Key {
                 namespace: "".into(),
                 name: api.metadata.name.unwrap_or_default().into(),
@@ -176,8 +175,7 @@ impl Pod {
                 && meta.deletion_timestamp.is_none(),
             ready: conditions.iter().any(ready),
             owner: owner(&meta),
-            opaque_ports: annotations.opaque_ports(),
-            default_policy: annotations.default_policy(),
+            config: annotations.proxy_config(),
             named_ports: named_ports(&spec),
             hostname: spec.hostname.map(Arc::from),
             subdomain: spec.subdomain.map(Arc::from),

@@ -16,7 +16,11 @@ kind: Pod
 metadata:
   name: web-6d4cf56db6-x2x7b
   labels: {app: web, linkerd.io/control-plane-ns: gossamer}
-  annotations: {config.linkerd.io/default-inbound-policy: deny}
+  annotations:
+    config.linkerd.io/default-inbound-policy: deny
+    config.linkerd.io/skip-inbound-ports: 25,x
+    config.linkerd.io/proxy-require-identity-inbound-ports: '8080'
+    config.linkerd.io/inbound-port: '4243'
   ownerReferences:
   - {apiVersion: apps/v1, kind: Other, name: o, uid: u}
   - {apiVersion: apps/v1, kind: ReplicaSet, name: web-6d4cf56db6, uid: u, controller: true}
@@ -34,7 +38,7 @@ status:
   podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}, {ip: bad}]
   conditions: [{type: Ready, status: 'True'}]
 ");
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
     let Object::Pod(pod) = object else {
         panic!("not a pod");
     };
@@ -44,7 +48,14 @@ status:
     assert_eq!(pod.control_plane(), Some("gossamer"));
     assert_eq!(&*pod.service_account, "default");
     assert_eq!(pod.owner.as_ref().map(|o| &*o.name), Some("web-6d4cf56db6"));
-    assert_eq!(pod.default_policy, Some(DefaultPolicy::Deny));
+    let config = ProxyConfig {
+        opaque_ports: None,
+        default_policy: Some(DefaultPolicy::Deny),
+        skip_inbound_ports: "25".parse().ok(),
+        require_identity_ports: "8080".parse().ok(),
+        inbound_port: Some(4243),
+    };
+    assert_eq!(pod.config, config);
     let ports = ["http", "admin", "dns", "setup"].map(|name| pod.named_port(name));
     assert_eq!(ports, [Some(8080), Some(4191), None, None]);
 }

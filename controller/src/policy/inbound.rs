@@ -6,7 +6,7 @@ use crate::{
     index::Question,
     object::Key,
 };
-use mesh_policy::inbound::ServerPolicy;
+use mesh_policy::inbound::{Required, ServerPolicy};
 
 /// The policy of a pod's port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +28,12 @@ impl Question for Inbound {
             &cluster.settings.cluster_networks,
             cluster.pod_port_opaque(pod, self.port),
         );
-        Some(Encoded::new(policy))
+        Some(Encoded::new(
+            match cluster.requires_identity(pod, self.port) {
+                true => policy.requiring(Required::Identity),
+                false => policy,
+            },
+        ))
     }
 
     fn concerned(&self, _: &Cluster, touched: &Touched) -> bool {

@@ -1,10 +1,11 @@
-//! The HTTP API: `/api/stat` and `/api/pods`.
+//! The HTTP API: `/api/stat`, `/api/edges` and `/api/pods`.
 
 use super::{
     PROXY_ADMIN_PORT, Stats,
+    edges::rows as edges,
     table::{Kind, Query, Row, Sources},
 };
-use crate::object::Pod;
+use crate::{cluster::Cluster, object::Pod};
 use axum::{
     Json, Router,
     extract::{Query as Params, State},
@@ -12,7 +13,12 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
@@ -22,6 +28,7 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(600);
 pub(super) fn router(stats: Stats) -> Router {
     Router::new()
         .route("/api/stat", get(stat))
+        .route("/api/edges", get(edges))
         .route("/api/pods", get(pods))
         .with_state(stats)
 }
@@ -30,6 +37,11 @@ pub(super) fn router(stats: Stats) -> Router {
 struct StatAnswer {
     window_secs: f64,
     rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct EdgesAnswer {
+    rows: BTreeSet<edges::Row>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +59,9 @@ struct PodRow {
     meshed: bool,
     ready: bool,
     admin_addr: Option<String>,
+    /// What its proxy has to prove; `null` for a pod without one.
+    identity: Option<String>,
+    labels: BTreeMap<String, String>,
 }
 
 type Answer<T> = Result<Json<T>, (StatusCode, Json<Refusal>)>;
@@ -55,8 +70,7 @@ async fn stat(
     State(stats): State<Stats>,
     Params(params): Params<BTreeMap<String, String>>,
 ) -> Answer<StatAnswer> {
-    let query =
-        query(params).map_err(|error| (StatusCode::BAD_REQUEST, Json(Refusal { error })))?;
+    let query = query(params).map_err(refusal)?;
     // Cluster before histories, as everywhere.
     let cluster = stats.cluster.read();
     let histories = stats.histories.lock();
@@ -72,52 +86,101 @@ async fn stat(
     }))
 }
 
+async fn edges(
+    State(stats): State<Stats>,
+    Params(params): Params<BTreeMap<String, String>>,
+) -> Answer<EdgesAnswer> {
+    let query = edges_query(params).map_err(refusal)?;
+    let cluster = stats.cluster.read();
+    let histories = stats.histories.lock();
+    let rows = edges::rows(&cluster, &histories, &query, Instant::now());
+    Ok(Json(EdgesAnswer { rows }))
+}
+
 async fn pods(State(stats): State<Stats>) -> Json<Vec<PodRow>> {
     let cluster = stats.cluster.read();
-    let row = |pod: &Arc<Pod>| {
-        let owner = cluster.owner(pod);
-        let meshed = cluster.meshed(pod);
-        let ip = pod.ips.first().copied();
-        let admin = ip
-            .filter(|_| meshed)
-            .map(|ip| SocketAddr::new(ip, PROXY_ADMIN_PORT));
-        PodRow {
-            namespace: pod.key.namespace.clone(),
-            name: pod.key.name.clone(),
-            ip: ip.map(|ip| ip.to_string()),
-            owner_kind: owner.kind,
-            owner: owner.name,
-            meshed,
-            ready: pod.running && pod.ready,
-            admin_addr: admin.map(|addr| addr.to_string()),
-        }
-    };
-    let mut rows: Vec<_> = cluster.pods().map(row).collect();
+    let mut rows: Vec<_> = cluster.pods().map(|pod| pod_row(&cluster, pod)).collect();
     rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Json(rows)
 }
 
-fn query(mut params: BTreeMap<String, String>) -> Result<Query, String> {
-    let mut take = |name| params.remove(name).filter(|value| !value.is_empty());
-    let query = Query {
-        kind: kind(&take("kind").unwrap_or_default())?,
-        namespace: take("namespace"),
-        name: take("name"),
-        window: take("window").map_or(Ok(DEFAULT_WINDOW), |text| window(&text))?,
-    };
-    match params.into_keys().next() {
-        Some(other) => Err(format!(
-            "{other}: not a parameter, expected kind, namespace, name or window"
-        )),
-        None => Ok(query),
+fn pod_row(cluster: &Cluster, pod: &Pod) -> PodRow {
+    let owner = cluster.owner(pod);
+    let meshed = cluster.meshed(pod);
+    let ip = pod.ips.first().copied();
+    let admin = ip
+        .filter(|_| meshed)
+        .map(|ip| SocketAddr::new(ip, PROXY_ADMIN_PORT));
+    let identity = meshed.then(|| super::identity(cluster, pod)).flatten();
+    PodRow {
+        namespace: pod.key.namespace.clone(),
+        name: pod.key.name.clone(),
+        ip: ip.map(|ip| ip.to_string()),
+        owner_kind: owner.kind,
+        owner: owner.name,
+        meshed,
+        ready: pod.running && pod.ready,
+        admin_addr: admin.map(|addr| addr.to_string()),
+        identity,
+        labels: pod.labels.clone(),
     }
 }
 
-fn kind(name: &str) -> Result<Kind, String> {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+fn refusal(error: String) -> (StatusCode, Json<Refusal>) {
+    (StatusCode::BAD_REQUEST, Json(Refusal { error }))
+}
+
+fn query(params: BTreeMap<String, String>) -> Result<Query, String> {
+    let mut params = Given(params);
+    let query = Query {
+        kind: kind(&params.take("kind").unwrap_or_default(), &Kind::ALL)?,
+        namespace: params.take("namespace"),
+        name: params.take("name"),
+        window: params
+            .take("window")
+            .map_or(Ok(DEFAULT_WINDOW), |text| window(&text))?,
+    };
+    params.done("kind, namespace, name or window")?;
+    Ok(query)
+}
+
+fn edges_query(params: BTreeMap<String, String>) -> Result<edges::Query, String> {
+    let mut params = Given(params);
+    let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Service);
+    let kinds: Vec<_> = kinds.collect();
+    let query = edges::Query {
+        kind: params
+            .take("kind")
+            .map(|name| kind(&name, &kinds))
+            .transpose()?,
+        namespace: params.take("namespace"),
+        name: params.take("name"),
+    };
+    params.done("kind, namespace or name")?;
+    Ok(query)
+}
+
+/// Parameters that have not been read yet.
+struct Given(BTreeMap<String, String>);
+
+impl Given {
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).filter(|value| !value.is_empty())
+    }
+
+    fn done(self, expected: &str) -> Result<(), String> {
+        match self.0.into_keys().next() {
+            Some(other) => Err(format!("{other}: not a parameter, expected {expected}")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn kind(name: &str, accepted: &[Kind]) -> Result<Kind, String> {
+    let kind = accepted.iter().copied().find(|kind| kind.name() == name);
     kind.ok_or_else(|| {
-        let names = Kind::ALL.map(Kind::name).join(", ");
-        format!("kind: {name:?} is not one of {names}")
+        let names: Vec<_> = accepted.iter().map(|kind| kind.name()).collect();
+        format!("kind: {name:?} is not one of {}", names.join(", "))
     })
 }
 
@@ -158,6 +221,25 @@ mod tests {
         assert_eq!(query, Ok(want));
         let all = parse(&[("kind", "pod"), ("name", "")]).expect("a query");
         assert_eq!((all.name, all.window), (None, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn edges_are_of_pods_and_whoever_has_some() {
+        let parse = |pairs: &[(&str, &str)]| {
+            let owned = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+            edges_query(owned.collect())
+        };
+        assert_eq!(parse(&[]).expect("a query").kind, None);
+        let query = parse(&[("kind", "pod"), ("namespace", "demo"), ("name", "web-0")]);
+        let query = query.expect("a query");
+        assert_eq!(
+            (query.kind, query.name.as_deref()),
+            (Some(Kind::Pod), Some("web-0"))
+        );
+        let error = parse(&[("kind", "service")]).expect_err("a service has no connections");
+        let want = "kind: \"service\" is not one of deployment, statefulset, pod, namespace";
+        assert_eq!(error, want);
+        assert!(parse(&[("window", "1m")]).is_err());
     }
 
     #[test]

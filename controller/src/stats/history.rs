@@ -9,7 +9,7 @@
 mod page;
 
 use self::page::Reading;
-use super::text::TextError;
+use super::{edges::Edges, text::TextError};
 use ahash::AHashMap;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,6 +37,8 @@ pub(super) struct History {
     /// The last page, by a hash of the series.
     previous: AHashMap<u64, Reading>,
     tracks: BTreeMap<Track, Timeline>,
+    /// Where it connects to.
+    pub(super) edges: Edges,
     /// When its page could not be read, if that is so since the last time.
     pub(super) failed_at: Option<Instant>,
 }
@@ -106,6 +108,7 @@ impl History {
             pages: None,
             previous: AHashMap::new(),
             tracks: BTreeMap::new(),
+            edges: Edges::default(),
             failed_at: None,
         }
     }
@@ -115,7 +118,8 @@ impl History {
     /// # Errors
     /// When the page is malformed; nothing of it is taken then.
     pub(super) fn observe(&mut self, page: &str, now: Instant) -> Result<(), TextError> {
-        let readings = page::read(page)?;
+        let page::Page { readings, edges } = page::read(page)?;
+        self.edges.observe(edges, now);
         let now = now.saturating_duration_since(self.epoch);
         let mut increments: BTreeMap<&Track, (Counts, Option<u64>)> = BTreeMap::new();
         for (series, (track, reading)) in &readings {

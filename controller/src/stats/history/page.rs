@@ -1,7 +1,10 @@
 //! What is of interest on a page of metrics, by series.
 
 use super::{
-    super::text::{self, Sample, TextError},
+    super::{
+        edges::Sighting,
+        text::{self, Sample, TextError},
+    },
     BOUNDS, BUCKETS, Track,
 };
 use ahash::{AHashMap, RandomState};
@@ -21,17 +24,32 @@ pub(super) enum Reading {
     Latency(Box<[u32; BUCKETS]>),
 }
 
-/// What is of interest on a page, by series.
-pub(super) fn read(page: &str) -> Result<AHashMap<u64, (Track, Reading)>, TextError> {
+/// What is of interest on a page.
+#[derive(Default)]
+pub(super) struct Page {
+    /// By a hash of the series.
+    pub(super) readings: AHashMap<u64, (Track, Reading)>,
+    /// With the same hash.
+    pub(super) edges: Vec<(u64, Sighting)>,
+}
+
+/// Reads a page.
+pub(super) fn read(page: &str) -> Result<Page, TextError> {
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
-    let mut readings = AHashMap::new();
+    let Page {
+        mut readings,
+        mut edges,
+    } = Page::default();
     let mut tracks = Tracks::default();
     text::samples(page, is_wanted, |sample| {
+        let labels = sample.labels.iter().filter(|(name, _)| *name != "le");
+        let series = hasher.hash_one((sample.name, labels.collect::<Vec<_>>()));
+        if edges.len() < MAX_SERIES {
+            edges.extend(Sighting::of(sample).map(|sighting| (series, sighting)));
+        }
         let (Some(track), Some(reading)) = (tracks.of(sample), reading(sample)) else {
             return;
         };
-        let labels = sample.labels.iter().filter(|(name, _)| *name != "le");
-        let series = hasher.hash_one((sample.name, labels.collect::<Vec<_>>()));
         let full = readings.len() >= MAX_SERIES;
         match readings.get_mut(&series) {
             Some((_, Reading::Latency(all))) => fold(all, &reading),
@@ -47,7 +65,7 @@ pub(super) fn read(page: &str) -> Result<AHashMap<u64, (Track, Reading)>, TextEr
             fill(buckets);
         }
     }
-    Ok(readings)
+    Ok(Page { readings, edges })
 }
 
 fn is_wanted(name: &str) -> bool {
