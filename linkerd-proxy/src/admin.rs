@@ -3,7 +3,7 @@
 //! Paths, methods and answers are Linkerd's. Calls that change something are taken from loopback
 //! only, and `/env.json` shows the mesh's own variables and no other. Runs on the control thread.
 
-use crate::{addr::unmap, log, metrics::process::Process};
+use crate::{addr::unmap, identity::Identity, log, metrics::process::Process};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -43,8 +43,10 @@ const LOOPBACK_ONLY: &str = "Requests are only permitted from localhost.";
 pub struct Admin {
     /// Renders `/metrics`.
     pub process: Process,
-    /// Whether `/ready` says so.
+    /// Whether `/ready` says so, as long as the identity has no problem.
     pub ready: AtomicBool,
+    /// Who this workload is.
+    pub identity: Identity,
     /// Changes the log filter.
     pub log: log::Handle,
     /// The environment the process was started with.
@@ -96,8 +98,7 @@ impl Admin {
         let is_local = client.is_loopback();
         match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
-            "/ready" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
-            "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/ready" => self.readiness(),
             "/metrics" => text(StatusCode::OK, self.process.render()),
             "/env.json" => self.env(&request),
             "/proxy-log-level" | "/shutdown" if !is_local => {
@@ -106,6 +107,16 @@ impl Admin {
             "/proxy-log-level" => self.log_level(request).await,
             "/shutdown" => self.shut_down(request.method()),
             _ => empty(StatusCode::NOT_FOUND),
+        }
+    }
+
+    fn readiness(&self) -> Answer {
+        if let Some(problem) = self.identity.problem() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"));
+        }
+        match self.ready.load(Ordering::Relaxed) {
+            true => text(StatusCode::OK, "ready\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         }
     }
 

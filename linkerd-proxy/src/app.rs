@@ -9,15 +9,18 @@ mod worker;
 use crate::{
     admin::{self, Admin},
     config::Config,
-    control::Discovery,
+    control::{Discovery, IdentityService},
     dns::Resolver,
     drain::{self, Drain},
+    identity::Identity,
     listen, log,
     metrics::{Registry, process::Process},
+    tls::Clock,
 };
 use anyhow::Context;
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -56,7 +59,8 @@ async fn control(
     let registry = Registry::new(config.metrics_retain_idle, MAX_SERIES);
     let resolver = Resolver::new(config.control.dns_ttl)?;
     let handle = tokio::runtime::Handle::current();
-    let discovery = Discovery::new(&config, handle, resolver, &registry);
+    let identity = identify(&config, &resolver, &registry);
+    let discovery = Discovery::new(&config, handle, resolver, &identity, &registry);
     // What clients will ask for first should be known when they come.
     let _watched: Vec<_> = config
         .inbound
@@ -68,6 +72,7 @@ async fn control(
     let admin = Arc::new(Admin {
         process: Process::new(&registry),
         ready: AtomicBool::new(false),
+        identity: identity.clone(),
         log,
         env,
         shutdown_enabled: config.shutdown_endpoint,
@@ -85,6 +90,7 @@ async fn control(
     let shared = worker::Shared {
         config: Arc::new(config.clone()),
         discovery,
+        identity: identity.clone(),
         registry: registry.clone(),
         inbound: inbound_signal,
         outbound: outbound_signal,
@@ -96,10 +102,8 @@ async fn control(
     let pause = (config.metrics_retain_idle / 4).clamp(min, max);
     tokio::spawn(sweep(registry, pause));
     let mut signals = Signals::new()?;
-    admin.ready.store(true, Ordering::Relaxed);
-    tracing::info!("ready");
-
     tokio::select! {
+        never = run_ready(&admin) => match never {},
         name = signals.next() => tracing::info!(signal = name, "shutting down"),
         () = admin.shutdown.notified() => tracing::info!("shutting down as asked"),
     }
@@ -114,6 +118,25 @@ async fn control(
         let _ = worker.join();
     }
     Ok(())
+}
+
+/// Starts to ask for a certificate, if the workload is to have one.
+fn identify(config: &Config, resolver: &Resolver, registry: &Arc<Registry>) -> Identity {
+    let Some(config) = &config.identity else {
+        return Identity::disabled();
+    };
+    let (identity, runner) = Identity::new(config, Clock::system(), registry);
+    let service = IdentityService::new(config, resolver.clone(), identity.clone());
+    tokio::spawn(runner.run(service));
+    identity
+}
+
+/// Says that the proxy is ready as soon as it is.
+async fn run_ready(admin: &Admin) -> Infallible {
+    admin.identity.certified().await;
+    admin.ready.store(true, Ordering::Relaxed);
+    tracing::info!("ready");
+    std::future::pending().await
 }
 
 /// First what comes from outside ends, while the application may still call out; then the rest.

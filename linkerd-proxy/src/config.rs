@@ -5,6 +5,7 @@
 //! its prefix `LINKERD2_PROXY_`.
 
 mod env;
+mod identity;
 pub mod parse;
 mod vars;
 
@@ -17,7 +18,10 @@ use std::{
     time::Duration,
 };
 
-pub use self::vars::Invalid;
+pub use self::{
+    identity::{Anchors, Identity, Service},
+    vars::Invalid,
+};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub struct Config {
     pub inbound: Inbound,
     /// The control plane.
     pub control: Control,
+    /// Who this workload is; `None`: identity and TLS are off.
+    pub identity: Option<Identity>,
     /// Where `/metrics` and its like are served (`ADMIN_LISTEN_ADDR`).
     pub admin_listen: Vec<SocketAddr>,
     /// Whether `POST /shutdown` works (`SHUTDOWN_ENDPOINT_ENABLED`).
@@ -155,6 +161,10 @@ pub struct Inbound {
     /// Ports that are opaque unless policy says otherwise
     /// (`INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION`).
     pub opaque_ports: HashSet<u16>,
+    /// Ports that are for mesh TLS only (`INBOUND_PORTS_REQUIRE_TLS`).
+    pub tls_ports: HashSet<u16>,
+    /// Ports that are for clients with a mesh identity only (`INBOUND_PORTS_REQUIRE_IDENTITY`).
+    pub identity_ports: HashSet<u16>,
     /// In force until the control plane has spoken (`INBOUND_DEFAULT_POLICY`).
     pub default_policy: DefaultPolicy,
     /// Addresses of this workload; empty: any (`INBOUND_IPS`).
@@ -166,10 +176,10 @@ pub struct Inbound {
 /// The control plane.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Destination service (`DESTINATION_SVC_ADDR`).
-    pub destination: Target,
-    /// Policy service (`POLICY_SVC_ADDR`).
-    pub policy: Target,
+    /// Destination service (`DESTINATION_SVC_ADDR`, `_NAME`).
+    pub destination: Service,
+    /// Policy service (`POLICY_SVC_ADDR`, `_NAME`).
+    pub policy: Service,
     /// Opaque token that names this workload (`POLICY_WORKLOAD`).
     pub workload: String,
     /// Opaque token for discovery (`DESTINATION_CONTEXT`).

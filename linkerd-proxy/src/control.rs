@@ -7,16 +7,21 @@
 
 mod client;
 mod destination;
+mod identity;
 mod policy;
 mod profile;
 mod stream;
 
-use self::{client::Client, stream::Followed};
+use self::{
+    client::{Client, Security},
+    stream::Followed,
+};
 use crate::{
     addr::Target,
     balance::Endpoints,
-    config::{Config, Control},
+    config::{self, Config, Control, Service},
     dns::{Answer, ResolveError, Resolver},
+    identity::Identity,
     metrics::Registry,
 };
 use mesh_policy::{inbound::ServerPolicy, outbound::OutboundPolicy};
@@ -26,7 +31,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-pub use self::{policy::DefaultServer, profile::Profile};
+pub use self::{identity::IdentityService, policy::PortRules, profile::Profile};
 
 /// An answer of the control plane.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,7 +55,7 @@ struct Inner {
     resolver: Resolver,
     destination: Arc<Client>,
     policy: Arc<Client>,
-    default_server: DefaultServer,
+    port_rules: PortRules,
     streams: stream::Context,
     outbound: Followed<Target, Known<Arc<OutboundPolicy>>>,
     profiles: Followed<Target, Known<Arc<Profile>>>,
@@ -60,12 +65,21 @@ struct Inner {
 
 impl Discovery {
     /// Asks the control plane of `config`, on the runtime of `control`.
-    pub fn new(config: &Config, control: Handle, resolver: Resolver, registry: &Registry) -> Self {
-        let client = |target: &Target| Arc::new(Client::new(target.clone(), resolver.clone()));
+    pub fn new(
+        config: &Config,
+        control: Handle,
+        resolver: Resolver,
+        identity: &Identity,
+        registry: &Registry,
+    ) -> Self {
+        let client = |service: &Service| {
+            let security = Security::Mutual(identity.clone());
+            Arc::new(Client::new(service.clone(), resolver.clone(), security))
+        };
         Self(Arc::new(Inner {
             destination: client(&config.control.destination),
             policy: client(&config.control.policy),
-            default_server: DefaultServer::new(&config.inbound),
+            port_rules: PortRules::new(&config.inbound),
             streams: stream::Context::new(&config.control, registry),
             config: config.control.clone(),
             control,
@@ -104,8 +118,8 @@ impl Discovery {
     /// What this workload accepts on `port`.
     pub fn server(&self, port: u16) -> watch::Receiver<Arc<ServerPolicy>> {
         self.follow(&self.0.servers, port, |inner| {
-            let default = inner.default_server.policy(port);
-            policy::Inbound::new(inner.policy.clone(), &inner.config.workload, port, default)
+            let (client, workload) = (inner.policy.clone(), &inner.config.workload);
+            policy::Inbound::new(client, workload, port, &inner.port_rules)
         })
     }
 
@@ -141,6 +155,16 @@ impl Discovery {
         F: stream::Feed,
     {
         followed.get(key, &self.0.control, &self.0.streams, || feed(&self.0))
+    }
+}
+
+// === impl IdentityService ===
+
+impl IdentityService {
+    /// The service of `config`, verified by the trust anchors of `identity`.
+    pub fn new(config: &config::Identity, resolver: Resolver, identity: Identity) -> Self {
+        let security = Security::Anonymous(identity);
+        Self(Client::new(config.service.clone(), resolver, security))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong with a request or a connection, as values: each knows what it is called in
 //! metrics and whether the request was sent. What the client is told is in [`crate::http::rescue`].
 
-use crate::{addr::Target, balance::Unavailable};
+use crate::{addr::Target, balance::Unavailable, tls};
 use mesh_policy::authz::Deny;
 use std::{error::Error as StdError, io, net::SocketAddr, time::Duration};
 
@@ -88,6 +88,20 @@ pub enum ConnectError {
         addr: SocketAddr,
         /// The deadline.
         timeout: Duration,
+    },
+    /// TLS did not come about, or the peer is not who it should be.
+    #[error("connect {addr}: {source}")]
+    Tls {
+        /// Where to.
+        addr: SocketAddr,
+        /// What was wrong.
+        source: tls::Error,
+    },
+    /// The endpoint is meshed, but there is no certificate to show it.
+    #[error("connect {addr}: this workload has no certificate (see /ready)")]
+    NotCertified {
+        /// Where to.
+        addr: SocketAddr,
     },
     /// HTTP/2 did not come about on the connection.
     #[error("connect {addr}: {source}")]

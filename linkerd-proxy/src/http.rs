@@ -7,6 +7,7 @@ pub mod client;
 pub mod exec;
 pub mod headers;
 pub mod normalize;
+pub mod orig_proto;
 pub mod rescue;
 pub mod server;
 pub mod strict;

@@ -2,8 +2,9 @@
 //! [`Permit`].
 //!
 //! ```text
-//! accept -> policy(port) -> detect -+- http: serve -> authorize -> route -+-> connect(local)
-//!                                   +- opaque, tls: authorize ------------+
+//! accept -> policy(port) -> detect -+- tls: terminate -> detect -+- http: serve -> authorize -> route -+-> connect(local)
+//!                                   +----------------------------+- opaque, foreign tls: authorize ----+
+//! accept on our own port -> tls required -> transport header -> http | opaque
 //! ```
 //!
 //! Read from top to bottom: one chapter for each arrow. The connection to the application is
@@ -11,10 +12,13 @@
 //! Everything here belongs to one worker.
 
 mod app;
+mod direct;
+mod peer;
 mod port;
 
 use self::{
     app::App,
+    peer::{Access, Peer},
     port::{Port, Ports},
 };
 use crate::{
@@ -27,18 +31,20 @@ use crate::{
     drain::Signal,
     error::{BoxError, Error, h2_reason},
     http::{
-        Request, Response, headers, normalize, rescue,
+        Request, Response, headers, normalize, orig_proto, rescue,
         server::{Activity, Handler, serve_http1, serve_http2},
         upgrade::{self, Switch},
     },
+    identity::Identity,
     io::{Conn, copy::copy_both},
     limit::Limit,
     listen::original_dst,
     metrics::{Registry, label, labels::Tls},
+    tls,
 };
 use http::Version;
 use mesh_policy::{
-    authz::{ClientTls, Deny, Permit, authorize},
+    authz::{Deny, Permit},
     inbound::Protocol,
 };
 use std::{
@@ -47,11 +53,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 
 /// The inbound path of one worker.
 pub struct Inbound {
     config: config::Inbound,
+    identity: Identity,
     ports: Ports,
     metrics: Arc<Registry>,
     in_flight: Limit,
@@ -73,6 +83,7 @@ impl Inbound {
     pub fn new(
         config: &config::Config,
         discovery: Discovery,
+        identity: Identity,
         metrics: Arc<Registry>,
         drain: Signal,
     ) -> Rc<Self> {
@@ -82,6 +93,7 @@ impl Inbound {
             dialled_ahead: Limit::new(detect::first::MAX_DIALLED_AHEAD),
             ports: Ports::new(&inbound, discovery, metrics.clone()),
             config: inbound,
+            identity,
             metrics,
             drain,
         })
@@ -98,15 +110,9 @@ impl Inbound {
 
     async fn carry(self: &Rc<Self>, conn: Conn, mapped: Option<Mapped>) -> Result<(), BoxError> {
         let client = conn.tcp().peer_addr()?.ip();
-        let redirected = || {
-            original_dst(conn.tcp()).map(|addr| Mapped {
-                listen: addr,
-                app: addr,
-            })
-        };
-        let Some(mapped) = mapped.or_else(redirected) else {
-            // Only proxies speak to this port itself, over mesh TLS.
-            return Err("direct connection without mesh TLS refused".into());
+        let mapped = mapped.or_else(|| self.redirected(&conn));
+        let Some(mapped) = mapped else {
+            return Box::pin(self.direct(conn, client)).await;
         };
         if !self.config.ips.is_empty() && !self.config.ips.contains(&mapped.listen.ip()) {
             return Err(
@@ -115,17 +121,32 @@ impl Inbound {
         }
         // === policy(port) ===
         let port = self.ports.get(mapped);
+        let peer = |tls| Peer::new(client, tls);
         match port.policy().protocol {
             Protocol::Opaque => {
-                Box::pin(self.opaque(conn, client, port, Tls::PortSkipped, None)).await
+                Box::pin(self.opaque(conn, peer(Tls::PortSkipped), port, None)).await
             }
-            Protocol::Detect { timeout } => self.detect(conn, client, port, timeout).await,
+            Protocol::Detect { timeout } => {
+                self.detect(conn, peer(Tls::NoTlsFromRemote), port, timeout)
+                    .await
+            }
             Protocol::Http1 | Protocol::Http2 | Protocol::Grpc | Protocol::Tls => {
                 port.speaks.set(Speaks::Client);
                 let timeout = self.config.side.detect_timeout;
-                self.detect(conn, client, port, timeout).await
+                self.detect(conn, peer(Tls::NoTlsFromRemote), port, timeout)
+                    .await
             }
         }
+    }
+
+    /// Where a connection was made for, if netfilter brought it here.
+    fn redirected(&self, conn: &Conn) -> Option<Mapped> {
+        let addr = original_dst(conn.tcp())?;
+        let own_port = conn.tcp().local_addr().ok()?.port();
+        (addr.port() != own_port).then_some(Mapped {
+            listen: addr,
+            app: addr,
+        })
     }
 
     // === detect ===
@@ -134,46 +155,51 @@ impl Inbound {
     async fn detect(
         self: &Rc<Self>,
         mut conn: Conn,
-        client: IpAddr,
+        peer: Peer,
         port: Rc<Port>,
         timeout: Duration,
     ) -> Result<(), BoxError> {
+        // Another proxy begins with TLS, also where the server is the one to speak first.
+        let may_be_meshed = !peer.is_meshed() && self.identity.name().is_some();
         let ahead = match port.speaks.get() {
             Speaks::Client => None,
-            Speaks::Server => {
-                let opaque = self.opaque(conn, client, port, Tls::NoTlsFromRemote, None);
-                return Box::pin(opaque).await;
+            Speaks::Server if !may_be_meshed || is_silent(&mut conn).await => {
+                return Box::pin(self.opaque(conn, peer, port, None)).await;
             }
-            Speaks::Unknown => Box::pin(self.dial_ahead(&conn, client, &port)).await?,
+            Speaks::Server => None,
+            Speaks::Unknown => Box::pin(self.dial_ahead(&mut conn, &peer, &port)).await?,
         };
-        if port.speaks.get() == Speaks::Server {
-            let opaque = self.opaque(conn, client, port, Tls::NoTlsFromRemote, ahead);
-            return Box::pin(opaque).await;
+        if ahead.is_some() && port.speaks.get() == Speaks::Server {
+            return Box::pin(self.opaque(conn, peer, port, ahead)).await;
         }
-        let tls = match detect(&mut conn, timeout).await? {
+        let peer = match detect(&mut conn, timeout).await? {
             detect::Protocol::Http1 => {
                 drop(ahead);
-                return self.http1(conn, client, port).await;
+                return self.http1(conn, peer, port).await;
             }
             detect::Protocol::Http2 => {
                 drop(ahead);
                 // Boxed, as the others: an idle HTTP/1 connection does not hold room for it.
-                return Box::pin(self.http2(conn, client, port)).await;
+                return Box::pin(self.http2(conn, peer, port)).await;
             }
-            detect::Protocol::Tls { sni } => Tls::Opaque {
+            detect::Protocol::Tls { sni } if may_be_meshed && self.is_own(sni.as_deref()) => {
+                drop(ahead);
+                return Box::pin(self.secured(conn, peer, port, timeout)).await;
+            }
+            detect::Protocol::Tls { sni } if !peer.is_meshed() => peer.with(Tls::Opaque {
                 sni: sni.unwrap_or_default(),
-            },
-            detect::Protocol::Opaque | detect::Protocol::Closed => Tls::NoTlsFromRemote,
+            }),
+            _ => peer,
         };
-        Box::pin(self.opaque(conn, client, port, tls, ahead)).await
+        Box::pin(self.opaque(conn, peer, port, ahead)).await
     }
 
     /// When the client stays silent, connects to the application and waits for whichever speaks
     /// first. Returns the connection, if it was made.
     async fn dial_ahead(
         &self,
-        conn: &Conn,
-        client: IpAddr,
+        conn: &mut Conn,
+        peer: &Peer,
         port: &Port,
     ) -> Result<Option<Conn>, BoxError> {
         if !is_silent(conn).await {
@@ -182,12 +208,58 @@ impl Inbound {
         let Some(_room) = self.dialled_ahead.take() else {
             return Ok(None);
         };
-        let permit = self.authorize_tcp(client, port, &Tls::NoTlsFromRemote)?;
-        let app = port.app.connect(&permit).await?;
-        if first_to_speak(conn, &app).await? == First::Server {
+        let permit = self.authorize_tcp(peer, port)?;
+        let mut app = port.app.connect(&permit).await?;
+        if first_to_speak(conn, &mut app).await? == First::Server {
             port.speaks.set(Speaks::Server);
         }
         Ok(Some(app))
+    }
+
+    // === tls: terminate ===
+
+    fn is_own(&self, sni: Option<&str>) -> bool {
+        self.identity
+            .name()
+            .is_some_and(|name| sni == Some(&**name))
+    }
+
+    /// Another proxy's connection to a port: what it speaks is found out within.
+    async fn secured(
+        self: &Rc<Self>,
+        conn: Conn,
+        peer: Peer,
+        port: Rc<Port>,
+        timeout: Duration,
+    ) -> Result<(), BoxError> {
+        let ip = conn.tcp().local_addr()?.ip();
+        let accepted = self.terminate(conn, peer.ip()).await?;
+        if accepted.transport_header {
+            return self.after_header(accepted, peer.ip(), ip).await;
+        }
+        let tls = Tls::Client {
+            id: accepted.client_id,
+        };
+        let conn = Conn::tls(accepted.stream);
+        self.detect(conn, peer.with(tls), port, timeout).await
+    }
+
+    /// Answers the client's TLS, within the time that detection may take.
+    async fn terminate(&self, conn: Conn, client: IpAddr) -> Result<tls::Accepted, BoxError> {
+        let credentials = self.identity.credentials();
+        let credentials = credentials.ok_or("mesh TLS before there is a certificate")?;
+        let tcp = conn.into_socket()?;
+        let deadline = Instant::now() + self.config.side.detect_timeout;
+        let accepted: Result<_, BoxError> =
+            match timeout_at(deadline, credentials.accept(tcp)).await {
+                Ok(Ok(accepted)) => return Ok(accepted),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err("TLS handshake took too long".into()),
+            };
+        accepted.inspect_err(|error| {
+            tracing::info!(%client, error, "TLS handshake refused");
+            self.count_tcp_error("tls");
+        })
     }
 
     // === http: serve ===
@@ -195,16 +267,10 @@ impl Inbound {
     async fn http1(
         self: &Rc<Self>,
         conn: Conn,
-        client: IpAddr,
+        peer: Peer,
         port: Rc<Port>,
     ) -> Result<(), BoxError> {
-        port.speaks.set(Speaks::Client);
-        let conn = conn.metered(port.accepted(&Tls::NoTlsFromRemote));
-        let client = Client {
-            inbound: self.clone(),
-            client,
-            port,
-        };
+        let (conn, client) = self.client(conn, peer, port);
         if let Some((conn, Switch::Upgrade(app))) = serve_http1(conn, client, &self.drain).await? {
             upgrade::forward(conn, app).await;
         }
@@ -214,23 +280,27 @@ impl Inbound {
     async fn http2(
         self: &Rc<Self>,
         conn: Conn,
-        client: IpAddr,
+        peer: Peer,
         port: Rc<Port>,
     ) -> Result<(), BoxError> {
+        let (conn, client) = self.client(conn, peer, port);
+        Ok(serve_http2(conn, client, &self.config.side.http2, &self.drain).await?)
+    }
+
+    fn client(self: &Rc<Self>, conn: Conn, peer: Peer, port: Rc<Port>) -> (Conn, Client) {
         port.speaks.set(Speaks::Client);
-        let conn = conn.metered(port.accepted(&Tls::NoTlsFromRemote));
+        let conn = conn.metered(port.accepted(peer.tls()));
         let client = Client {
             inbound: self.clone(),
-            client,
-            port,
+            access: Rc::new(Access::new(port, peer)),
         };
-        Ok(serve_http2(conn, client, &self.config.side.http2, &self.drain).await?)
+        (conn, client)
     }
 
     /// Answers one request, whatever happens to it.
     async fn serve(
         self: Rc<Self>,
-        from: Client,
+        access: Rc<Access>,
         request: Request,
         activity: Rc<Activity>,
     ) -> Result<Response, BoxError> {
@@ -238,15 +308,15 @@ impl Inbound {
             version: request.version(),
             is_grpc: headers::is_grpc(request.headers()),
             // Only a peer that has proved its identity may know why.
-            explain: false,
+            explain: access.client_id().is_some(),
         };
-        let error = match self.route(&from, &mut Some(request), &activity).await {
+        let error = match self.route(&access, &mut Some(request), &activity).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
         tracing::debug!(%error, "request failed");
         if !matches!(error, Error::Unauthorized(_)) {
-            from.port.count_http_error(error.name());
+            access.port().count_http_error(error.name());
         }
         if context.version == Version::HTTP_2 && h2_reason(&error).is_some() {
             // The application reset the stream: so is the client's, for the same reason.
@@ -260,36 +330,44 @@ impl Inbound {
     /// Takes a request to the application, if it may.
     async fn route(
         &self,
-        from: &Client,
+        access: &Access,
         request: &mut Option<Request>,
         activity: &Rc<Activity>,
     ) -> Result<Response, Error> {
         let received = Instant::now();
         let limit = self.in_flight.max();
         let room = self.in_flight.take().ok_or(Error::MaxInFlight { limit })?;
-        let permit = authorize_http(from)?;
-        let keep_upgrade = normalize::request(request.as_mut().ok_or(Error::TAKEN)?)?;
+        let (permit, granted) = access.authorize()?;
+        let head = request.as_mut().ok_or(Error::TAKEN)?;
+        let is_carried = access.peer().is_meshed() && orig_proto::uncarry_if_carried(head);
+        let keep_upgrade = normalize::request(head)?;
+        if let Some(id) = access.client_id() {
+            head.headers_mut()
+                .insert(headers::L5D_CLIENT_ID, id.clone());
+        }
         let upgrade = keep_upgrade.then_some(activity);
-        from.port
-            .app
-            .send(&permit, &from.port, request, received, room, upgrade)
-            .await
+        let app = &access.port().app;
+        let sent = app.send(&permit, &granted, request, received, room, upgrade);
+        let mut response = sent.await?;
+        if is_carried {
+            orig_proto::carry_response(&mut response);
+        }
+        Ok(response)
     }
 
-    // === opaque, tls: authorize ===
+    // === opaque, foreign tls: authorize ===
 
     /// Copies bytes for as long as policy allows the client.
     async fn opaque(
         &self,
         conn: Conn,
-        client: IpAddr,
+        peer: Peer,
         port: Rc<Port>,
-        tls: Tls,
         ahead: Option<Conn>,
     ) -> Result<(), BoxError> {
-        let mut conn = conn.metered(port.accepted(&tls));
+        let mut conn = conn.metered(port.accepted(peer.tls()));
         let mut policy = port.follow();
-        let permit = self.authorize_tcp(client, &port, &tls)?;
+        let permit = self.authorize_tcp(&peer, &port)?;
         let mut app = match ahead {
             Some(app) => app,
             None => port
@@ -304,8 +382,8 @@ impl Inbound {
                 copied = &mut copying => return Ok(copied?),
                 // Without a sender the last policy stays in force.
                 Ok(()) = policy.changed() => {
-                    if let Err(deny) = authorize(&policy.borrow_and_update(), client, &ClientTls::None) {
-                        port.count_tcp_authz("inbound_tcp_authz_terminate_total", &tls, None);
+                    if let Err(deny) = peer.authorize(&policy.borrow_and_update()) {
+                        port.count_tcp_authz("inbound_tcp_authz_terminate_total", peer.tls(), None);
                         return Err(deny.into());
                     }
                 }
@@ -313,15 +391,15 @@ impl Inbound {
         }
     }
 
-    fn authorize_tcp(&self, client: IpAddr, port: &Port, tls: &Tls) -> Result<Permit, Deny> {
-        let decided = authorize(&port.policy(), client, &ClientTls::None);
+    fn authorize_tcp(&self, peer: &Peer, port: &Port) -> Result<Permit, Deny> {
+        let decided = peer.authorize(&port.policy());
         match &decided {
             Ok(permit) => {
                 let by = Some(&**permit.authorization());
-                port.count_tcp_authz("inbound_tcp_authz_allow_total", tls, by);
+                port.count_tcp_authz("inbound_tcp_authz_allow_total", peer.tls(), by);
             }
             Err(deny) => {
-                port.count_tcp_authz("inbound_tcp_authz_deny_total", tls, None);
+                port.count_tcp_authz("inbound_tcp_authz_deny_total", peer.tls(), None);
                 tracing::info!(%deny, "connection denied");
             }
         }
@@ -335,25 +413,11 @@ impl Inbound {
     }
 }
 
-/// Decides on one request; the policy may have changed since the last one.
-fn authorize_http(from: &Client) -> Result<Permit, Deny> {
-    let decided = authorize(&from.port.policy(), from.client, &ClientTls::None);
-    match &decided {
-        Ok(permit) => from.port.allowed(permit).increment(1),
-        Err(deny) => {
-            from.port.denied().increment(1);
-            tracing::info!(%deny, "request denied");
-        }
-    }
-    decided
-}
-
 /// The client of an HTTP connection to one port.
 #[derive(Clone)]
 struct Client {
     inbound: Rc<Inbound>,
-    client: IpAddr,
-    port: Rc<Port>,
+    access: Rc<Access>,
 }
 
 impl Handler for Client {
@@ -362,6 +426,6 @@ impl Handler for Client {
         request: Request,
         activity: Rc<Activity>,
     ) -> impl Future<Output = Result<Response, BoxError>> + 'static {
-        self.inbound.clone().serve(self, request, activity)
+        self.inbound.serve(self.access, request, activity)
     }
 }

@@ -15,11 +15,12 @@
 //! |---|---|
 //! | [`config`] | the environment, typed |
 //! | [`listen`], [`serve`], [`drain`] | sockets, accept loops, the end |
-//! | [`io`], [`tcp`] | connections, copying, dialling |
+//! | [`io`], [`dial`], [`transport_header`] | connections, copying, dialling |
 //! | [`detect`] | what a connection speaks, by its first bytes |
 //! | [`http`] | HTTP as a server and as a client |
 //! | [`balance`] | which endpoint gets the next request |
 //! | [`control`], [`dns`] | what the control plane and DNS say |
+//! | [`identity`], [`tls`] | who this workload is, and how it and its peers prove it |
 //! | [`metrics`], [`admin`], [`log`] | what can be seen |
 //!
 //! A worker is a thread with everything of its own: nothing on the path of a request is `Send`,
@@ -32,10 +33,12 @@ pub mod balance;
 pub mod config;
 pub mod control;
 pub mod detect;
+pub mod dial;
 pub mod dns;
 pub mod drain;
 pub mod error;
 pub mod http;
+pub mod identity;
 pub mod inbound;
 pub mod io;
 pub mod limit;
@@ -44,7 +47,8 @@ pub mod log;
 pub mod metrics;
 pub mod outbound;
 pub mod serve;
-pub mod tcp;
+pub mod tls;
+pub mod transport_header;
 
 use std::{collections::HashMap, process::ExitCode};
 

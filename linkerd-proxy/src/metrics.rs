@@ -5,9 +5,11 @@
 //! atomics and the only thing that workers share on the request path.
 
 pub mod http;
+pub mod identity;
 pub mod labels;
 pub mod process;
 pub mod registry;
+pub mod tls;
 pub mod transport;
 
 pub use self::registry::{Labels, Registry, label};

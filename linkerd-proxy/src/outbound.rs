@@ -16,7 +16,7 @@ mod stack;
 
 use self::{
     destination::{Destination, Destinations},
-    endpoint::{OpaqueEndpoint, Outcome},
+    endpoint::{Local, OpaqueEndpoint, Outcome},
     stack::{HttpBackend, OpaqueBackend, Protocol, RouteMetrics},
 };
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
         server::{Activity, Handler, serve_http1, serve_http2},
         upgrade::{self, Switch},
     },
+    identity::Identity,
     io::{Conn, copy::copy_both},
     limit::{Limit, Room},
     listen::original_dst,
@@ -64,11 +65,13 @@ impl Outbound {
     pub fn new(
         config: &config::Config,
         discovery: Discovery,
+        identity: Identity,
         metrics: Arc<Registry>,
         drain: Signal,
     ) -> Rc<Self> {
         let outbound = config.outbound.clone();
         let inbound = &config.inbound.side.listen;
+        let local = Local::new(identity, &config.inbound);
         Rc::new(Self {
             own: outbound
                 .side
@@ -79,7 +82,7 @@ impl Outbound {
                 .collect(),
             in_flight: Limit::new(outbound.side.max_in_flight / config.cores),
             dialled_ahead: Limit::new(detect::first::MAX_DIALLED_AHEAD),
-            destinations: Destinations::new(&outbound, discovery, metrics.clone()),
+            destinations: Destinations::new(&outbound, discovery, local, metrics.clone()),
             config: outbound,
             metrics,
             drain,
@@ -156,7 +159,7 @@ impl Outbound {
         let ahead = match dst.speaks.get() {
             Speaks::Client => None,
             Speaks::Server => return Box::pin(self.opaque(conn, &dst, None)).await,
-            Speaks::Unknown => Box::pin(self.dial_ahead(&conn, &dst)).await?,
+            Speaks::Unknown => Box::pin(self.dial_ahead(&mut conn, &dst)).await?,
         };
         if dst.speaks.get() == Speaks::Server {
             return Box::pin(self.opaque(conn, &dst, ahead)).await;
@@ -181,7 +184,7 @@ impl Outbound {
     /// speaks first. Returns the connection, if it was made.
     async fn dial_ahead(
         &self,
-        conn: &Conn,
+        conn: &mut Conn,
         dst: &Destination,
     ) -> Result<Option<Dialled>, BoxError> {
         if !is_silent(conn).await {
@@ -190,8 +193,8 @@ impl Outbound {
         let Some(_room) = self.dialled_ahead.take() else {
             return Ok(None);
         };
-        let server = self.connect(dst).await?;
-        if first_to_speak(conn, &server.conn).await? == First::Server {
+        let mut server = self.connect(dst).await?;
+        if first_to_speak(conn, &mut server.conn).await? == First::Server {
             dst.speaks.set(Speaks::Server);
             tracing::debug!(dst = %dst.target, "server speaks first");
         }

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     control::Discovery,
     drain::Signal,
+    identity::Identity,
     inbound::{Inbound, Mapped},
     listen,
     metrics::Registry,
@@ -25,6 +26,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// The control plane.
     pub discovery: Discovery,
+    /// Who this workload is.
+    pub identity: Identity,
     /// Where things are counted.
     pub registry: Arc<Registry>,
     /// When to drain inbound traffic.
@@ -76,14 +79,21 @@ async fn work(shared: Shared, bound: Bound) {
     let Shared {
         config,
         discovery,
+        identity,
         registry,
         inbound,
         outbound,
         mut stopped,
     } = shared;
+    // Clients may connect already, and wait: without a certificate nobody could be trusted.
+    tokio::select! {
+        () = identity.certified() => {}
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    }
     let out = Outbound::new(
         &config,
         discovery.clone(),
+        identity.clone(),
         registry.clone(),
         outbound.clone(),
     );
@@ -99,7 +109,7 @@ async fn work(shared: Shared, bound: Bound) {
             handle,
         );
     }
-    let inb = Inbound::new(&config, discovery, registry, inbound.clone());
+    let inb = Inbound::new(&config, discovery, identity, registry, inbound.clone());
     for (listener, mapped) in bound.inbound {
         let (inb, signal) = (inb.clone(), inbound.clone());
         let handle = move |tcp| inb.clone().accept(tcp, mapped);

@@ -2,12 +2,13 @@
 
 use super::{
     Config, Connect, Control, Http2Client, Http2Server, Inbound, Outbound, Pool, Queue, Side,
+    identity::{self, identity},
     parse::{self, Reason},
     vars::{Invalid, PREFIX, Vars},
 };
-use crate::{addr::Target, io::SocketOptions};
+use crate::io::SocketOptions;
 use mesh_policy::{inbound::DefaultPolicy, outbound::Backoff};
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 /// Connections waiting to be accepted; what the standard library would ask for is too little for
 /// a sidecar that takes bursts.
@@ -37,6 +38,7 @@ impl Config {
             shutdown_grace: env.or("SHUTDOWN_GRACE_PERIOD", parse::duration, secs(120)),
             cores: env.or("CORES", parse::number, 1_usize).clamp(1, 256),
             metrics_retain_idle: env.or("METRICS_RETAIN_IDLE", parse::duration, secs(600)),
+            identity: identity(&mut env),
             outbound,
             inbound,
             control,
@@ -131,6 +133,16 @@ fn inbound(env: &mut Vars) -> Inbound {
         policy_ports: env.or("INBOUND_PORTS", parse::ports, Default::default()),
         opaque_ports: env.or(
             "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+            parse::ports,
+            Default::default(),
+        ),
+        tls_ports: env.or(
+            "INBOUND_PORTS_REQUIRE_TLS",
+            parse::ports,
+            Default::default(),
+        ),
+        identity_ports: env.or(
+            "INBOUND_PORTS_REQUIRE_IDENTITY",
             parse::ports,
             Default::default(),
         ),
@@ -260,10 +272,10 @@ fn window(s: &str) -> Result<u32, Reason> {
 
 fn control(env: &mut Vars, backoff: Backoff) -> Control {
     let context = env.text("DESTINATION_CONTEXT").unwrap_or_default();
-    let destination = env.required("DESTINATION_SVC_ADDR", parse::target);
-    let policy = env.required("POLICY_SVC_ADDR", parse::target);
+    let has_identity = identity::is_on(env);
+    let destination = identity::service(env, "DESTINATION", has_identity);
+    let policy = identity::service(env, "POLICY", has_identity);
     let workload = env.required("POLICY_WORKLOAD", |s| Ok(s.to_owned()));
-    let none = || Target::Addr(SocketAddr::from(([127, 0, 0, 1], 0)));
     let initial_timeout = env.opt("CONTROL_STREAM_INITIAL_TIMEOUT", parse::duration);
     let idle_timeout = env.opt("CONTROL_STREAM_IDLE_TIMEOUT", parse::duration);
     let lifetime = env.opt("CONTROL_STREAM_LIFETIME", parse::duration);
@@ -273,8 +285,8 @@ fn control(env: &mut Vars, backoff: Backoff) -> Control {
         ));
     }
     Control {
-        destination: destination.unwrap_or_else(none),
-        policy: policy.unwrap_or_else(none),
+        destination,
+        policy,
         workload: workload.unwrap_or_default(),
         namespace: namespace(&context),
         context,
@@ -315,6 +327,7 @@ fn secs(n: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Target;
 
     fn vars(vars: &[(&str, &str)]) -> HashMap<String, String> {
         let required = [
@@ -345,7 +358,7 @@ mod tests {
         assert_eq!(config.outbound.side.connect.timeout, secs(1));
         assert_eq!(config.shutdown_grace, secs(120));
         assert_eq!(
-            config.control.policy,
+            config.control.policy.target,
             Target::Name("policy.example".into(), 8090)
         );
     }

@@ -10,47 +10,52 @@ use linkerd2_proxy_api::{
     },
 };
 use mesh_policy::{
-    authz::Authorization, inbound::ServerPolicy, outbound::OutboundPolicy, proto::Read,
+    authz::Authorization,
+    inbound::{Required, ServerPolicy},
+    outbound::OutboundPolicy,
+    proto::Read,
 };
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 use tonic::{Status, Streaming, transport::Channel};
 
-/// What a port's policy is until the control plane has spoken.
-pub struct DefaultServer {
-    detect: Arc<ServerPolicy>,
-    opaque: Arc<ServerPolicy>,
-    opaque_ports: HashSet<u16>,
-}
+/// What holds on the workload's ports, whatever the control plane says, and until it has spoken.
+#[derive(Clone)]
+pub struct PortRules(Arc<config::Inbound>);
 
-impl DefaultServer {
+impl PortRules {
     /// By the inbound configuration.
     pub fn new(config: &config::Inbound) -> Self {
-        let policy = |opaque| {
-            let networks = &config.cluster_networks;
-            let policy = ServerPolicy::default_named(config.default_policy, networks, opaque);
-            Arc::new(with_loopback(policy))
-        };
-        Self {
-            detect: policy(false),
-            opaque: policy(true),
-            opaque_ports: config.opaque_ports.clone(),
-        }
+        Self(Arc::new(config.clone()))
     }
 
-    /// The policy of `port`.
-    pub fn policy(&self, port: u16) -> Arc<ServerPolicy> {
-        match self.opaque_ports.contains(&port) {
-            true => self.opaque.clone(),
-            false => self.detect.clone(),
-        }
+    /// The policy of `port` until the control plane has spoken.
+    pub fn default_policy(&self, port: u16) -> Arc<ServerPolicy> {
+        let (default, networks) = (self.0.default_policy, &self.0.cluster_networks);
+        let is_opaque = self.0.opaque_ports.contains(&port);
+        let policy = ServerPolicy::default_named(default, networks, is_opaque);
+        self.applied(port, policy)
     }
-}
 
-/// What comes from the pod's own loopback is the pod itself, whatever the policy says.
-fn with_loopback(mut policy: ServerPolicy) -> ServerPolicy {
-    let all = policy.authorizations.iter().cloned();
-    policy.authorizations = all.chain([Authorization::loopback()]).collect();
-    policy
+    /// `policy`, with what holds whatever it says.
+    fn applied(&self, port: u16, mut policy: ServerPolicy) -> Arc<ServerPolicy> {
+        // What comes from a pod's own loopback is the pod itself. Where listeners are mapped there
+        // is no pod: the loopback is the whole machine's.
+        if self.0.ports.is_empty() {
+            let all = policy.authorizations.iter().cloned();
+            policy.authorizations = all.chain([Authorization::loopback()]).collect();
+        }
+        Arc::new(match self.required(port) {
+            Some(required) => policy.requiring(required),
+            None => policy,
+        })
+    }
+
+    fn required(&self, port: u16) -> Option<Required> {
+        if self.0.identity_ports.contains(&port) {
+            return Some(Required::Identity);
+        }
+        self.0.tls_ports.contains(&port).then_some(Required::Tls)
+    }
 }
 
 pub(super) struct Outbound {
@@ -119,21 +124,16 @@ pub(super) struct Inbound {
     client: Arc<Client>,
     workload: String,
     port: u16,
-    default: Arc<ServerPolicy>,
+    rules: PortRules,
 }
 
 impl Inbound {
-    pub(super) fn new(
-        client: Arc<Client>,
-        workload: &str,
-        port: u16,
-        default: Arc<ServerPolicy>,
-    ) -> Self {
+    pub(super) fn new(client: Arc<Client>, workload: &str, port: u16, rules: &PortRules) -> Self {
         Self {
             client,
             workload: workload.to_owned(),
             port,
-            default,
+            rules: rules.clone(),
         }
     }
 }
@@ -153,11 +153,11 @@ impl stream::Feed for Inbound {
     }
 
     fn initial(&self) -> Self::Value {
-        self.default.clone()
+        self.rules.default_policy(self.port)
     }
 
     fn absent(&self) -> Self::Value {
-        self.default.clone()
+        self.rules.default_policy(self.port)
     }
 
     async fn open(&self, channel: Channel) -> Result<Streaming<Server>, Status> {
@@ -176,6 +176,6 @@ impl stream::Feed for Inbound {
         for ignored in &read.ignored {
             tracing::warn!(port = self.port, "not acted on yet: {ignored}");
         }
-        Ok(Arc::new(with_loopback(read.value)))
+        Ok(self.rules.applied(self.port, read.value))
     }
 }

@@ -42,7 +42,7 @@ pub enum First {
 }
 
 /// Whether the client has said nothing for a moment.
-pub async fn is_silent(client: &Conn) -> bool {
+pub async fn is_silent(client: &mut Conn) -> bool {
     timeout(SILENCE, client.peekable()).await.is_err()
 }
 
@@ -53,7 +53,7 @@ pub async fn is_silent(client: &Conn) -> bool {
 /// Those of the sockets, and then the client's connection will be reset, too; and
 /// `ConnectionAborted` when the server ends the connection without a byte, which the client is to
 /// see as it would without a proxy.
-pub async fn first_to_speak(client: &Conn, server: &Conn) -> io::Result<First> {
+pub async fn first_to_speak(client: &mut Conn, server: &mut Conn) -> io::Result<First> {
     let first = tokio::select! {
         // When both have spoken, what the client said tells more.
         biased;

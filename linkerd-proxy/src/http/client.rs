@@ -4,26 +4,37 @@
 //! The request is taken out of its place only when it is sent: what is still there after an error
 //! can go to another endpoint. Whether the endpoint failed is for the caller to say. Belongs to one
 //! worker.
+//!
+//! To a meshed endpoint HTTP/1 rides on HTTP/2 while much is in flight: one TLS record then carries
+//! many requests. While little is, a connection of its own costs less than multiplexing
+//! (`BENCHMARKS.md`). Neither application can tell.
 
 mod http1;
 mod http2;
 
-use super::Request;
+use super::{Request, orig_proto};
 use crate::{
-    config::{Connect, Http2Client, Pool},
+    config::{Http2Client, Pool},
+    dial::{Dial, Dialled},
     error::{ConnectError, Error},
-    tcp::{self, Meter},
+    io::Conn,
+    transport_header::Session,
 };
 use http::Version;
 use hyper::body::Incoming;
-use std::{cell::RefCell, net::SocketAddr, rc::Rc};
-use tokio::{net::TcpStream, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+use tokio::time::Instant;
 
-/// How connections are made and kept.
+/// Requests in flight to one endpoint from which on HTTP/1 rides on HTTP/2, and below which it
+/// does not any more.
+const CARRIED: (usize, usize) = (8, 3);
+
+/// How connections are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Dialling.
-    pub connect: Connect,
     /// Idle HTTP/1 connections.
     pub pool: Pool,
     /// HTTP/2 windows.
@@ -35,6 +46,8 @@ pub struct Client {
     dialer: Rc<Dialer>,
     http1: Rc<http1::Pool>,
     http2: Rc<http2::Connections>,
+    /// Whether HTTP/1 rides on HTTP/2 just now.
+    is_carrying: Cell<bool>,
 }
 
 /// An answer, and the connection it comes over.
@@ -57,29 +70,27 @@ pub enum InUse {
 
 /// Makes connections to one address.
 pub(crate) struct Dialer {
-    addr: SocketAddr,
+    dial: Dial,
     config: Config,
-    meter: Meter,
     /// A connection that was made to see whether the endpoint answers again.
-    spare: RefCell<Option<crate::io::Conn>>,
+    spare: RefCell<Option<Dialled>>,
 }
 
 // === impl Client ===
 
 impl Client {
     /// A client without connections.
-    pub fn new(addr: SocketAddr, config: Config, meter: Meter) -> Self {
-        let spare = RefCell::new(None);
+    pub fn new(dial: Dial, config: Config) -> Self {
         let dialer = Rc::new(Dialer {
-            addr,
+            dial,
             config,
-            meter,
-            spare,
+            spare: RefCell::new(None),
         });
         Self {
             http1: Rc::new(http1::Pool::new(config.pool)),
             http2: Rc::new(http2::Connections::default()),
             dialer,
+            is_carrying: Cell::new(false),
         }
     }
 
@@ -91,8 +102,41 @@ impl Client {
     pub async fn send(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
         match request.as_ref().map(Request::version) {
             Some(Version::HTTP_2) => self.http2.send(&self.dialer, request).await,
+            _ if self.is_to_be_carried(request) => self.carry(request).await,
             _ => self.http1.send(&self.dialer, request).await,
         }
+    }
+
+    fn is_to_be_carried(&self, request: &Option<Request>) -> bool {
+        if !self.dialer.dial.takes_http1_over_http2() {
+            return false;
+        }
+        let in_flight = self.http1.in_use() + self.http2.in_use();
+        let (from, below) = CARRIED;
+        let is_carrying = match self.is_carrying.get() {
+            true => in_flight >= below,
+            false => in_flight >= from,
+        };
+        self.is_carrying.set(is_carrying);
+        is_carrying
+            && request.as_ref().is_some_and(orig_proto::can_be_carried)
+            // Until there is a connection nobody has to wait for one.
+            && self.http2.is_open_or_opens(&self.dialer)
+    }
+
+    /// Sends an HTTP/1 request over HTTP/2.
+    async fn carry(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
+        if let Some(request) = request {
+            orig_proto::carry(request);
+        }
+        let sent = self.http2.send(&self.dialer, request).await;
+        // What was not sent may go elsewhere, and otherwise.
+        if let Some(request) = request {
+            orig_proto::uncarry(request);
+        }
+        let mut sent = sent?;
+        orig_proto::uncarry_response(&mut sent.response);
+        Ok(sent)
     }
 
     /// A function that connects once and keeps the connection for the next request; tells
@@ -105,7 +149,7 @@ impl Client {
                 let Some(dialer) = dialer.upgrade() else {
                     return true;
                 };
-                let connected = dialer.dial().await.ok();
+                let connected = dialer.dial.connect_ahead().await.ok();
                 let is_connected = connected.is_some();
                 *dialer.spare.borrow_mut() = connected;
                 is_connected
@@ -129,11 +173,12 @@ impl InUse {
 // === impl Dialer ===
 
 impl Dialer {
-    async fn dial(&self) -> Result<crate::io::Conn, ConnectError> {
-        if let Some(spare) = self.spare.borrow_mut().take().filter(|c| is_alive(c.tcp())) {
-            return Ok(spare);
+    async fn dial(&self, session: Session) -> Result<Conn, ConnectError> {
+        let spare = self.spare.borrow_mut().take().filter(Dialled::is_alive);
+        match spare {
+            Some(spare) => spare.speak(Some(session)).await,
+            None => self.dial.connect(Some(session)).await,
         }
-        tcp::connect(self.addr, &self.config.connect, &self.meter).await
     }
 
     fn upstream(&self, source: hyper::Error) -> Error {
@@ -142,14 +187,8 @@ impl Dialer {
             return Error::BadRequest("the body is malformed or was cut short");
         }
         Error::Upstream {
-            addr: self.addr,
+            addr: self.dial.addr(),
             source,
         }
     }
-}
-
-/// Whether an unused connection has neither ended nor been spoken on.
-fn is_alive(tcp: &TcpStream) -> bool {
-    let nothing = tcp.try_read(&mut [0]);
-    matches!(nothing, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
 }

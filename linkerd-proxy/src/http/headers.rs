@@ -8,8 +8,9 @@ use http::{
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
-const L5D_ORIG_PROTO: HeaderName = HeaderName::from_static("l5d-orig-proto");
+/// Whom a client has proved to be, told to the application.
+pub const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
+pub(super) const L5D_ORIG_PROTO: HeaderName = HeaderName::from_static("l5d-orig-proto");
 /// Why the proxy answered in place of an endpoint.
 pub(super) const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
 /// `close`: the proxy that sent this wants the connection ended.

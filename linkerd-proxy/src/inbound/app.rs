@@ -1,8 +1,9 @@
 //! The application behind one port. Every way to it takes a [`Permit`].
 
-use super::port::Port;
+use super::port::Granted;
 use crate::{
     config::{Http2Client, Side},
+    dial::{Dial, Meter},
     error::{ConnectError, Error},
     http::{
         Request, Response, answer,
@@ -16,7 +17,6 @@ use crate::{
         labels::{Direction, Tls},
         transport::Transport,
     },
-    tcp::{self, Meter},
 };
 use mesh_policy::authz::Permit;
 use std::{cell::LazyCell, net::SocketAddr, rc::Rc, sync::Arc};
@@ -30,10 +30,8 @@ const HTTP2: Http2Client = Http2Client {
 
 /// The application behind one port.
 pub struct App {
-    addr: SocketAddr,
-    config: Config,
     client: Client,
-    meter: Meter,
+    dial: Dial,
 }
 
 impl App {
@@ -49,15 +47,13 @@ impl App {
             }))
         };
         let config = Config {
-            connect: side.connect,
             pool: side.pool,
             http2: HTTP2,
         };
+        let dial = || Dial::new(addr, side.connect, meter(), None);
         Self {
-            client: Client::new(addr, config, meter()),
-            addr,
-            config,
-            meter: meter(),
+            client: Client::new(dial(), config),
+            dial: dial(),
         }
     }
 
@@ -67,25 +63,25 @@ impl App {
     ///
     /// [`ConnectError`], with the address.
     pub async fn connect(&self, _: &Permit) -> Result<Conn, ConnectError> {
-        tcp::connect(self.addr, &self.config.connect, &self.meter).await
+        self.dial.connect(None).await
     }
 
-    /// Sends a request that was received at `received`; `room` is held until its answer has
-    /// passed, and `upgrade` told when the connection switches protocols.
+    /// Sends a request that was received at `received` and counts for `granted`; `room` is held
+    /// until its answer has passed, and `upgrade` told when the connection switches protocols.
     ///
     /// # Errors
     ///
     /// When the application cannot be reached, or does not answer.
     pub async fn send(
         &self,
-        permit: &Permit,
-        port: &Port,
+        _: &Permit,
+        granted: &Granted,
         request: &mut Option<Request>,
         received: Instant,
         room: Room,
         upgrade: Option<&Rc<Activity>>,
     ) -> Result<Response, Error> {
-        let metrics = port.http_metrics(permit);
+        let metrics = granted.http.clone();
         metrics.request();
         match self.client.send(request).await {
             Ok(sent) => {

@@ -17,6 +17,7 @@ use mesh_policy::{Meta, authz::Permit, inbound::ServerPolicy};
 use metrics::Counter;
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
@@ -30,6 +31,9 @@ use tokio::{
 
 /// Ports that policies are kept for at once; a redirected scan must not fill the memory.
 const MAX_PORTS: usize = 1_024;
+
+/// Clients whose handles a port keeps; those of others are looked up for each connection.
+const MAX_KEPT: usize = 64;
 
 /// All ports of a worker.
 pub struct Ports {
@@ -56,17 +60,20 @@ pub struct Port {
 struct Policy {
     news: watch::Receiver<Arc<ServerPolicy>>,
     current: Arc<ServerPolicy>,
-    denied: Counter,
-    granted: Vec<Granted>,
-    accepted: Option<Arc<Transport>>,
+    granted: Kept<(Arc<Meta>, Tls), Rc<Granted>>,
+    accepted: Kept<Tls, Arc<Transport>>,
 }
 
-/// What requests count for that one authorization allowed.
-struct Granted {
-    by: Arc<Meta>,
-    allowed: Counter,
-    http: Rc<http::Endpoint>,
+/// What requests of a client count for that one authorization allowed.
+pub struct Granted {
+    /// Requests that were allowed (`inbound_http_authz_allow_total`).
+    pub allowed: Counter,
+    /// Those requests, and their answers.
+    pub http: Rc<http::Endpoint>,
 }
+
+/// What was made for the clients that came last.
+struct Kept<K, V>(VecDeque<(K, V)>);
 
 // === impl Ports ===
 
@@ -131,7 +138,7 @@ impl Port {
         Self {
             app: App::new(mapped.app, &config.side, metrics),
             speaks: Cell::default(),
-            policy: RefCell::new(Policy::new(news, current, mapped, metrics)),
+            policy: RefCell::new(Policy::new(news, current)),
             mapped,
             metrics: metrics.clone(),
         }
@@ -149,38 +156,37 @@ impl Port {
 
     /// Counts a connection.
     pub fn accepted(&self, tls: &Tls) -> Sensor {
-        let transport = || {
+        self.refreshed(|_| ());
+        let mut policy = self.policy.borrow_mut();
+        let server = policy.current.meta.clone();
+        let transport = policy.accepted.get_or_make(tls, || {
             let mut labels = vec![Direction::Inbound.label(), label("peer", "src")];
             labels::target(&mut labels, self.mapped.listen);
             tls.append(&mut labels);
-            labels::server(&mut labels, &self.policy().meta, self.mapped.listen.port());
+            labels::server(&mut labels, &server, self.mapped.listen.port());
             Transport::new(&self.metrics, labels)
-        };
-        if *tls != Tls::NoTlsFromRemote {
-            return transport().open();
-        }
-        let kept = self.refreshed(|policy| policy.accepted.clone());
-        kept.unwrap_or_else(|| {
-            let made = transport();
-            self.policy.borrow_mut().accepted = Some(made.clone());
-            made
-        })
-        .open()
+        });
+        transport.open()
     }
 
-    /// Counts requests that `permit` allowed (`inbound_http_authz_allow_total`).
-    pub fn allowed(&self, permit: &Permit) -> Counter {
-        self.granted(permit, |granted| granted.allowed.clone())
+    /// What requests count for that `permit` allowed to a client whose connection is `tls`.
+    pub fn granted(&self, permit: &Permit, tls: &Tls) -> Rc<Granted> {
+        let mut policy = self.policy.borrow_mut();
+        let server = policy.current.meta.clone();
+        let by = permit.authorization();
+        let key = (by.clone(), tls.clone());
+        let make = || Rc::new(Granted::new(by, &server, self.mapped, tls, &self.metrics));
+        policy.granted.get_or_make(&key, make)
     }
 
-    /// Counts requests that were denied (`inbound_http_authz_deny_total`).
-    pub fn denied(&self) -> Counter {
-        self.refreshed(|policy| policy.denied.clone())
-    }
-
-    /// Counts requests that `permit` allowed, and their answers.
-    pub fn http_metrics(&self, permit: &Permit) -> Rc<http::Endpoint> {
-        self.granted(permit, |granted| granted.http.clone())
+    /// Counts a request that was denied.
+    pub fn count_http_denied(&self, tls: &Tls) {
+        let mut labels = Labels::new();
+        self.label(&mut labels);
+        tls.append(&mut labels);
+        self.metrics
+            .counter("inbound_http_authz_deny_total", labels)
+            .increment(1);
     }
 
     /// Counts a decision on a connection.
@@ -214,55 +220,45 @@ impl Port {
         // Without a sender there are no news.
         if policy.news.has_changed().unwrap_or(false) {
             let current = policy.news.borrow_and_update().clone();
-            *policy = Policy::new(policy.news.clone(), current, self.mapped, &self.metrics);
+            *policy = Policy::new(policy.news.clone(), current);
         }
         f(&policy)
-    }
-
-    fn granted<T>(&self, permit: &Permit, f: impl FnOnce(&Granted) -> T) -> T {
-        let mut policy = self.policy.borrow_mut();
-        let by = permit.authorization();
-        let known = policy
-            .granted
-            .iter()
-            .position(|g| Arc::ptr_eq(&g.by, by) || g.by == *by);
-        let at = known.unwrap_or_else(|| {
-            let granted = Granted::new(by, &policy.current.meta, self.mapped, &self.metrics);
-            policy.granted.push(granted);
-            policy.granted.len() - 1
-        });
-        f(&policy.granted[at])
     }
 }
 
 // === impl Policy ===
 
 impl Policy {
-    fn new(
-        news: watch::Receiver<Arc<ServerPolicy>>,
-        current: Arc<ServerPolicy>,
-        mapped: Mapped,
-        metrics: &Registry,
-    ) -> Self {
-        let mut labels = Labels::new();
-        labels::target(&mut labels, mapped.listen);
-        labels::server(&mut labels, &current.meta, mapped.listen.port());
-        Tls::NoTlsFromRemote.append(&mut labels);
-        let denied = metrics.counter("inbound_http_authz_deny_total", labels);
+    fn new(news: watch::Receiver<Arc<ServerPolicy>>, current: Arc<ServerPolicy>) -> Self {
         Self {
             news,
             current,
-            denied,
-            granted: Vec::new(),
-            accepted: None,
+            granted: Kept(VecDeque::new()),
+            accepted: Kept(VecDeque::new()),
         }
+    }
+}
+
+// === impl Kept ===
+
+impl<K: Clone + PartialEq, V: Clone> Kept<K, V> {
+    fn get_or_make(&mut self, key: &K, make: impl FnOnce() -> V) -> V {
+        if let Some((_, kept)) = self.0.iter().find(|(k, _)| k == key) {
+            return kept.clone();
+        }
+        if self.0.len() >= MAX_KEPT {
+            self.0.pop_front();
+        }
+        let made = make();
+        self.0.push_back((key.clone(), made.clone()));
+        made
     }
 }
 
 // === impl Granted ===
 
 impl Granted {
-    fn new(by: &Arc<Meta>, server: &Meta, mapped: Mapped, registry: &Arc<Registry>) -> Self {
+    fn new(by: &Meta, server: &Meta, mapped: Mapped, tls: &Tls, registry: &Arc<Registry>) -> Self {
         // Requests take the one route there is until routes are matched.
         let route = Meta::Default {
             name: "default".into(),
@@ -272,12 +268,10 @@ impl Granted {
         labels::server(&mut labels, server, mapped.listen.port());
         labels::resource(&mut labels, "route", &route);
         labels::resource(&mut labels, "authz", by);
+        tls.append(&mut labels);
         let mut http = vec![Direction::Inbound.label()];
         http.extend(labels.iter().cloned());
-        Tls::NoTlsFromRemote.append(&mut http);
-        Tls::NoTlsFromRemote.append(&mut labels);
         Self {
-            by: by.clone(),
             allowed: registry.counter("inbound_http_authz_allow_total", labels),
             http: Rc::new(http::Endpoint::new(registry, http)),
         }

@@ -3,9 +3,9 @@
 //! Small reads go through the worker's scratch buffer, so an idle connection costs no memory.
 //! When reads fill that buffer the transfer is a bulk one, and the bytes are spliced through a
 //! pipe of the worker's pool instead: they never come up to user space. An end of stream is passed
-//! on as one (half-close); a reset is passed on as a reset.
+//! on as one (half-close); a reset is passed on as a reset. Where one side is TLS, [`relay`] copies.
 
-use super::{Conn, scratch};
+use super::{Conn, Io, relay, scratch};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::{cell::RefCell, io, os::fd::OwnedFd, task::Poll};
 use tokio::{io::Interest, net::TcpStream, task::yield_now};
@@ -23,24 +23,16 @@ const ROUNDS: usize = 16;
 /// The first error of either side. The other side is then reset too, so that its peer does not
 /// take the end for a clean one.
 pub async fn copy_both(a: &mut Conn, b: &mut Conn) -> io::Result<()> {
-    let result = {
-        let (a_meter, b_meter) = (Meter(&a.sensor), Meter(&b.sensor));
-        let there = one_way(
-            &a.tcp,
-            &b.tcp,
-            std::mem::take(&mut a.prefix),
-            a_meter,
-            b_meter,
-        );
-        let back = one_way(
-            &b.tcp,
-            &a.tcp,
-            std::mem::take(&mut b.prefix),
-            b_meter,
-            a_meter,
-        );
-        // Ends at the first error; otherwise when both are done.
-        futures::future::try_join(there, back).await.map(drop)
+    let result = match (&a.io, &b.io) {
+        (Io::Tcp(a_tcp), Io::Tcp(b_tcp)) => {
+            let (a_meter, b_meter) = (Meter(&a.sensor), Meter(&b.sensor));
+            let (a_prefix, b_prefix) = (&mut a.prefix, &mut b.prefix);
+            let there = one_way(a_tcp, b_tcp, std::mem::take(a_prefix), a_meter, b_meter);
+            let back = one_way(b_tcp, a_tcp, std::mem::take(b_prefix), b_meter, a_meter);
+            // Ends at the first error; otherwise when both are done.
+            futures::future::try_join(there, back).await.map(drop)
+        }
+        _ => relay::relay(a, b).await,
     };
     if let Err(error) = &result {
         for conn in [a, b] {

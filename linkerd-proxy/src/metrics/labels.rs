@@ -2,7 +2,7 @@
 
 use super::{Labels, label};
 use mesh_policy::Meta;
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 /// Which way traffic goes, seen from the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,18 @@ pub enum Tls {
     NoTlsFromRemote,
     /// The port is not looked at.
     PortSkipped,
+    /// Mesh TLS that a client opened.
+    Client {
+        /// The identity it has proved, if it did.
+        id: Option<Arc<str>>,
+    },
+    /// Mesh TLS to a server that has proved this identity.
+    Server {
+        /// The identity.
+        id: Arc<str>,
+    },
+    /// The peer is meshed, but this workload has no identity.
+    Disabled,
     /// TLS between applications, passed through.
     Opaque {
         /// The server name the client asked for.
@@ -53,6 +65,21 @@ impl Tls {
             Self::NotProvidedByServiceDiscovery => "not_provided_by_service_discovery",
             Self::NoTlsFromRemote => "no_tls_from_remote",
             Self::PortSkipped => "port_skipped",
+            Self::Client { id } => {
+                let id = id.as_deref().unwrap_or_default().to_owned();
+                labels.push(label("tls", "true"));
+                labels.push(label("client_id", id));
+                return;
+            }
+            Self::Server { id } => {
+                labels.push(label("tls", "true"));
+                labels.push(label("server_id", id.clone()));
+                return;
+            }
+            Self::Disabled => {
+                labels.push(label("tls", "disabled"));
+                return;
+            }
             Self::Opaque { sni } => {
                 labels.push(label("tls", "opaque"));
                 labels.push(label("sni", sni.clone()));

@@ -1,7 +1,7 @@
 //! What is known of each target: asked of the control plane, followed, and made into a
 //! [`Stack`] that carries traffic. Kept while in use and for a while after.
 
-use super::stack::Stack;
+use super::{endpoint::Local, stack::Stack};
 use crate::{
     addr::Target,
     config::Outbound,
@@ -51,6 +51,8 @@ pub struct Shared {
     pub config: Outbound,
     /// The control plane.
     pub discovery: Discovery,
+    /// Who this workload is, and at which addresses.
+    pub local: Local,
     /// Where things are counted.
     pub metrics: Arc<Registry>,
 }
@@ -76,10 +78,16 @@ pub struct Destination {
 
 impl Destinations {
     /// None yet.
-    pub fn new(config: &Outbound, discovery: Discovery, metrics: Arc<Registry>) -> Self {
+    pub fn new(
+        config: &Outbound,
+        discovery: Discovery,
+        local: Local,
+        metrics: Arc<Registry>,
+    ) -> Self {
         let shared = Shared {
             config: config.clone(),
             discovery,
+            local,
             metrics,
         };
         Self {

@@ -1,9 +1,10 @@
 //! One endpoint of a backend: how requests and connections get to it, and what is counted.
 
-use super::stack::RouteMetrics;
+use super::{destination::Shared, stack::RouteMetrics};
 use crate::{
     balance::{Lease, NewEndpoint, gate::Gate},
-    config::{Connect, Outbound},
+    config::{self, Connect},
+    dial::{Dial, Meter, Secure},
     error::{ConnectError, Error},
     http::{
         Request,
@@ -11,19 +12,20 @@ use crate::{
         classify::Class,
         client::{self, Client, Sent},
     },
+    identity::Identity,
     io::Conn,
     metrics::{
-        Labels, Registry, http, label,
+        Labels, http, label,
         labels::{self, Direction, Tls},
         transport::Transport,
     },
-    tcp::{self, Meter},
 };
 use ::http::StatusCode;
 use mesh_policy::endpoint::Endpoint as Metadata;
 use std::{
     cell::LazyCell,
-    net::SocketAddr,
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
 };
@@ -31,9 +33,16 @@ use tokio::time::Instant;
 
 /// Makes endpoints for one backend.
 pub struct NewOutbound {
-    config: client::Config,
-    registry: Arc<Registry>,
+    shared: Rc<Shared>,
     authority: Option<Arc<str>>,
+}
+
+/// Who this workload is, and at which addresses: what is there is not reached over TLS.
+pub struct Local {
+    identity: Identity,
+    ips: HashSet<IpAddr>,
+    /// Listeners of this very proxy, which are reached as any other's.
+    mapped: HashSet<SocketAddr>,
 }
 
 /// An endpoint that requests are sent to.
@@ -46,10 +55,8 @@ pub struct HttpEndpoint {
 
 /// An endpoint that connections are forwarded to.
 pub struct OpaqueEndpoint {
-    addr: SocketAddr,
-    connect: Connect,
+    dial: Rc<Dial>,
     gate: Weak<Gate>,
-    meter: Rc<Meter>,
 }
 
 /// Makes HTTP endpoints.
@@ -61,16 +68,10 @@ pub struct NewOpaque(Rc<NewOutbound>);
 // === impl NewOutbound ===
 
 impl NewOutbound {
-    /// Makes endpoints by `config`; `authority` names what they back, if it has a name.
-    pub fn new(config: &Outbound, registry: &Arc<Registry>, authority: Option<Arc<str>>) -> Self {
-        let config = client::Config {
-            connect: config.side.connect,
-            pool: config.side.pool,
-            http2: config.http2,
-        };
+    /// Makes endpoints; `authority` names what they back, if it has a name.
+    pub fn new(shared: &Rc<Shared>, authority: Option<Arc<str>>) -> Self {
         Self {
-            config,
-            registry: registry.clone(),
+            shared: shared.clone(),
             authority,
         }
     }
@@ -91,9 +92,15 @@ impl NewOutbound {
             labels.push(label("authority", authority.clone()));
         }
         labels::target(&mut labels, metadata.addr);
-        Tls::NotProvidedByServiceDiscovery.append(&mut labels);
+        self.shared.local.tls(metadata).append(&mut labels);
         labels::dst(&mut labels, &metadata.labels);
         labels
+    }
+
+    fn dial(self: &Rc<Self>, metadata: &Metadata) -> Dial {
+        let connect = self.shared.config.side.connect;
+        let secure = self.shared.local.secure(metadata);
+        Dial::new(metadata.addr, connect, self.meter(metadata), secure)
     }
 
     /// Counts connections to an endpoint, once there are any.
@@ -102,7 +109,7 @@ impl NewOutbound {
         LazyCell::new(Box::new(move || {
             let mut labels = new.labels(&metadata);
             labels.insert(1, label("peer", "dst"));
-            Transport::new(&new.registry, labels)
+            Transport::new(&new.shared.metrics, labels)
         }))
     }
 }
@@ -112,12 +119,21 @@ impl NewEndpoint for NewHttp {
 
     fn new_endpoint(&self, metadata: &Metadata, gate: &Rc<Gate>) -> HttpEndpoint {
         let (new, labelled) = (self.0.clone(), metadata.clone());
+        let config = &new.shared.config;
+        let (connect, kept) = (
+            config.side.connect,
+            client::Config {
+                pool: config.side.pool,
+                http2: config.http2,
+            },
+        );
         HttpEndpoint {
-            client: Client::new(metadata.addr, new.config, new.meter(metadata)),
-            connect: new.config.connect,
+            client: Client::new(new.dial(metadata), kept),
+            connect,
             gate: Rc::downgrade(gate),
             metrics: LazyCell::new(Box::new(move || {
-                Rc::new(http::Endpoint::new(&new.registry, new.labels(&labelled)))
+                let labels = new.labels(&labelled);
+                Rc::new(http::Endpoint::new(&new.shared.metrics, labels))
             })),
         }
     }
@@ -128,10 +144,46 @@ impl NewEndpoint for NewOpaque {
 
     fn new_endpoint(&self, metadata: &Metadata, gate: &Rc<Gate>) -> OpaqueEndpoint {
         OpaqueEndpoint {
-            addr: metadata.addr,
-            connect: self.0.config.connect,
+            dial: Rc::new(self.0.dial(metadata)),
             gate: Rc::downgrade(gate),
-            meter: Rc::new(self.0.meter(metadata)),
+        }
+    }
+}
+
+// === impl Local ===
+
+impl Local {
+    /// A workload that is `identity`, with the addresses and listeners of `inbound`.
+    pub fn new(identity: Identity, inbound: &config::Inbound) -> Self {
+        Self {
+            identity,
+            ips: inbound.ips.clone(),
+            mapped: inbound.ports.iter().map(|(listen, _)| *listen).collect(),
+        }
+    }
+
+    /// How an endpoint is reached if it is meshed, and so are we.
+    fn secure(&self, endpoint: &Metadata) -> Option<Secure> {
+        match self.tls(endpoint) {
+            Tls::Server { .. } => Some(Secure {
+                identity: self.identity.clone(),
+                peer: endpoint.tls.clone()?,
+                hint: endpoint.hint,
+            }),
+            _ => None,
+        }
+    }
+
+    fn tls(&self, endpoint: &Metadata) -> Tls {
+        // Where netfilter redirects, it spares what a workload sends to itself.
+        let is_local = self.ips.contains(&endpoint.addr.ip());
+        match &endpoint.tls {
+            _ if is_local && !self.mapped.contains(&endpoint.addr) => Tls::Loopback,
+            None => Tls::NotProvidedByServiceDiscovery,
+            Some(_) if self.identity.name().is_none() => Tls::Disabled,
+            Some(peer) => Tls::Server {
+                id: peer.identity.clone(),
+            },
         }
     }
 }
@@ -169,15 +221,14 @@ impl OpaqueEndpoint {
     ///
     /// [`ConnectError`], with the address.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
-        let (addr, config) = (self.addr, self.connect);
-        let connected = tcp::connect(addr, &config, &self.meter).await;
+        let connected = self.dial.connect(None).await;
         if connected.is_err()
             && let Some(gate) = self.gate.upgrade()
         {
-            let meter = self.meter.clone();
-            gate.refused(config.backoff, move || {
-                let meter = meter.clone();
-                async move { tcp::connect(addr, &config, &meter).await.is_ok() }
+            let dial = self.dial.clone();
+            gate.refused(self.dial.config().backoff, move || {
+                let dial = dial.clone();
+                async move { dial.connect(None).await.is_ok() }
             });
         }
         connected

@@ -329,7 +329,7 @@ impl MadeFor {
 
     fn balance<N: balance::NewEndpoint>(
         &self,
-        shared: &Shared,
+        shared: &Rc<Shared>,
         queue: config::Queue,
         family: &'static str,
         new: impl FnOnce(NewOutbound) -> N,
@@ -352,7 +352,7 @@ impl MadeFor {
             load,
             accrual: self.accrual,
         };
-        let new = new(NewOutbound::new(&shared.config, &shared.metrics, authority));
+        let new = new(NewOutbound::new(shared, authority));
         Balance::new(new, params, self.metrics(shared, family), endpoints)
     }
 

@@ -5,6 +5,7 @@ use crate::{
     config,
     error::{ConnectError, Error},
     http::Request,
+    transport_header::Session,
 };
 use hyper::{body::Incoming, client::conn::http1 as conn};
 use hyper_util::rt::TokioIo;
@@ -98,6 +99,11 @@ impl Pool {
         }
     }
 
+    /// Connections that an answer occupies.
+    pub(crate) fn in_use(&self) -> usize {
+        self.open.get().saturating_sub(self.idle.borrow().len())
+    }
+
     /// The connection that was used last and can be used again.
     fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
@@ -111,10 +117,11 @@ impl Pool {
 
     async fn connect(&self, dialer: &Dialer) -> Result<Connection, Error> {
         if self.open.get() >= MAX_CONNECTIONS {
-            return Err(Error::MaxConnections { addr: dialer.addr });
+            let addr = dialer.dial.addr();
+            return Err(Error::MaxConnections { addr });
         }
         let open = Open::new(&self.open);
-        let io = dialer.dial().await?;
+        let io = dialer.dial(Session::Http1).await?;
         let (sender, connection) = conn::Builder::new()
             .preserve_header_case(true)
             .max_header_size(MAX_HEAD)
@@ -122,7 +129,7 @@ impl Pool {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|source| ConnectError::Handshake {
-                addr: dialer.addr,
+                addr: dialer.dial.addr(),
                 source,
             })?;
         spawn_local(async move {

@@ -5,6 +5,7 @@ use crate::{
     error::{ConnectError, Error},
     http::{Request, exec::LocalExec},
     io::Conn,
+    transport_header::Session,
 };
 use hyper::{body::Incoming, client::conn::http2 as conn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -96,6 +97,32 @@ impl Connections {
         }
     }
 
+    /// Streams that are open.
+    pub(crate) fn in_use(&self) -> usize {
+        self.open
+            .borrow()
+            .iter()
+            .map(|c| c.usage.streams.get())
+            .sum()
+    }
+
+    /// Whether there is a connection; if there is none, one is made, without waiting for it.
+    pub(crate) fn is_open_or_opens(self: &Rc<Self>, dialer: &Rc<Dialer>) -> bool {
+        let mut open = self.open.borrow_mut();
+        open.retain(|c| !c.sender.is_closed());
+        let is_open = !open.is_empty();
+        // Whoever connects holds the lock.
+        if !is_open && self.connecting.try_lock().is_ok() {
+            let (connections, dialer) = (self.clone(), dialer.clone());
+            spawn_local(async move {
+                if let Err(error) = connections.connect(&dialer).await {
+                    tracing::debug!(%error, "no HTTP/2 connection to carry HTTP/1");
+                }
+            });
+        }
+        is_open
+    }
+
     /// A new connection, or one that somebody else has made meanwhile.
     async fn connect(
         self: &Rc<Self>,
@@ -137,7 +164,7 @@ impl Connections {
 }
 
 async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
-    let io = dialer.dial().await?;
+    let io = dialer.dial(Session::Http2).await?;
     let windows = dialer.config.http2;
     let (interval, ping_timeout) = KEEP_ALIVE;
     let (sender, connection) = conn::Builder::new(LocalExec)
@@ -153,12 +180,12 @@ async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
         .handshake(TokioIo::new(io))
         .await
         .map_err(|source| ConnectError::Handshake {
-            addr: dialer.addr,
+            addr: dialer.dial.addr(),
             source,
         })?;
-    let deadline = dialer.config.connect.timeout;
+    let deadline = dialer.dial.config().timeout;
     if timeout(deadline, settled(&connection)).await.is_err() {
-        let (addr, timeout) = (dialer.addr, deadline);
+        let (addr, timeout) = (dialer.dial.addr(), deadline);
         return Err(ConnectError::Timeout { addr, timeout }.into());
     }
     let usage = Rc::new(Usage {
