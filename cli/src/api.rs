@@ -1,6 +1,7 @@
 //! The controller's live figures, over its JSON API.
 //!
-//! Used by `stat`, `demo` and `diagnostics`. What the figures mean is the controller's affair.
+//! Used by every command that looks at a running mesh. What the figures mean is the controller's
+//! affair.
 
 use crate::args::TargetArgs;
 use crate::http_get::{self, GetError};
@@ -8,7 +9,8 @@ use crate::local;
 use anyhow::Context;
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const STATS_PORT: u16 = 8085;
@@ -57,9 +59,38 @@ pub(crate) struct Pod {
     /// `None` for a pod that stands for itself.
     pub(crate) owner_kind: Option<String>,
     pub(crate) owner: Option<String>,
+    pub(crate) ip: Option<IpAddr>,
     pub(crate) meshed: bool,
     /// Where its proxy shows metrics.
     pub(crate) admin_addr: Option<String>,
+    /// What its proxy has to prove.
+    pub(crate) identity: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Somebody who talks to somebody, in Linkerd's JSON names.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Edge {
+    pub(crate) src: String,
+    pub(crate) src_kind: String,
+    pub(crate) src_namespace: String,
+    pub(crate) dst: String,
+    pub(crate) dst_kind: String,
+    pub(crate) dst_namespace: String,
+    /// Identities in full; empty when the edge is not secured.
+    pub(crate) client_id: String,
+    pub(crate) server_id: String,
+    /// As in the label of proxies; empty when the edge is secured.
+    pub(crate) no_tls_reason: String,
+    pub(crate) secured: bool,
+}
+
+/// Which edges; `None` means all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EdgesQuery<'a> {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
 }
 
 /// Which figures.
@@ -83,8 +114,8 @@ pub(crate) enum ApiError {
 }
 
 #[derive(Deserialize)]
-struct Rows {
-    rows: Vec<Row>,
+struct Rows<T> {
+    rows: Vec<T>,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +137,19 @@ pub(crate) async fn stats_addr(target: &TargetArgs) -> anyhow::Result<SocketAddr
 
 /// Asks for figures.
 pub(crate) async fn stat(addr: SocketAddr, query: &Query<'_>) -> Result<Vec<Row>, ApiError> {
-    Ok(get::<Rows>(addr, &query.path()).await?.rows)
+    Ok(get::<Rows<Row>>(addr, &query.path()).await?.rows)
+}
+
+/// Asks who talks to whom.
+pub(crate) async fn edges(addr: SocketAddr, query: &EdgesQuery<'_>) -> Result<Vec<Edge>, ApiError> {
+    let kind = query.kind.map(Kind::full);
+    let pairs = [
+        ("kind", kind),
+        ("namespace", query.namespace),
+        ("name", query.name),
+    ];
+    let path = format!("/api/edges?{}", parameters(&pairs));
+    Ok(get::<Rows<Edge>>(addr, &path).await?.rows)
 }
 
 /// Asks for all pods.
@@ -166,18 +209,23 @@ impl Kind {
 
 impl Query<'_> {
     fn path(&self) -> String {
-        let mut path = format!(
-            "/api/stat?kind={}&window={}s",
-            self.kind.full(),
-            self.window.as_secs()
-        );
-        for (key, value) in [("namespace", self.namespace), ("name", self.name)] {
-            if let Some(value) = value {
-                path.push_str(&format!("&{key}={}", escaped(value)));
-            }
-        }
-        path
+        let window = format!("{}s", self.window.as_secs());
+        let pairs = [
+            ("kind", Some(self.kind.full())),
+            ("window", Some(window.as_str())),
+            ("namespace", self.namespace),
+            ("name", self.name),
+        ];
+        format!("/api/stat?{}", parameters(&pairs))
     }
+}
+
+/// Those that have a value, as a query.
+fn parameters(pairs: &[(&str, Option<&str>)]) -> String {
+    let given = pairs
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", escaped((*value)?))));
+    given.collect::<Vec<_>>().join("&")
 }
 
 /// Milliseconds as Linkerd prints them; the controller knows fractions.

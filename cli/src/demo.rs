@@ -6,11 +6,11 @@
 mod apps;
 mod screen;
 
-use crate::api::{Kind, Row};
+use crate::api::Kind;
 use crate::args::{DemoAppArgs, DemoArgs, Output};
 use crate::local::{self, Handle, Source, Status, interrupted};
-use crate::{out, stat};
-use screen::Screen;
+use crate::{edges, out, stat};
+use screen::{Figures, Screen};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -47,10 +47,10 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         let shown = show(&args, &handle).await;
         // The mesh ends in order first, then it is told how the demo went.
         let ended = stop(mesh, &handle).await;
-        let rows = shown?;
+        let figures = shown?;
         ended?;
         match args.output {
-            Output::Json => out::print_json(&rows),
+            Output::Json => out::print_json(&figures.rows),
             Output::Table => Ok(()),
         }
     })
@@ -72,13 +72,13 @@ fn free_name() -> anyhow::Result<String> {
 }
 
 /// Draws until the time is up or somebody interrupts; gives the figures of all of it.
-async fn show(args: &DemoArgs, handle: &Handle) -> anyhow::Result<Vec<Row>> {
+async fn show(args: &DemoArgs, handle: &Handle) -> anyhow::Result<Figures> {
     let mut screen = Screen::new(args.output == Output::Table);
     screen.line("starting the demo: web calls api (HTTP/1.1), voting (gRPC) and store (TCP)")?;
     let started = Instant::now();
     let status = tokio::select! {
         status = ready(handle) => status?,
-        () = interrupted() => return Ok(Vec::new()),
+        () = interrupted() => return Ok(Figures::default()),
     };
     let ip = status
         .controller_ip
@@ -95,8 +95,7 @@ async fn show(args: &DemoArgs, handle: &Handle) -> anyhow::Result<Vec<Row>> {
     let begun = Instant::now();
     let end = args.run_for.map(|run_for| begun + run_for);
     while end.is_none_or(|end| Instant::now() < end) {
-        let rows = figures(addr, WINDOW).await?;
-        screen.draw(&rows)?;
+        screen.draw(&figures(addr, WINDOW).await?)?;
         let next = end.map_or(REFRESH, |end| {
             REFRESH.min(end.saturating_duration_since(Instant::now()))
         });
@@ -107,9 +106,9 @@ async fn show(args: &DemoArgs, handle: &Handle) -> anyhow::Result<Vec<Row>> {
         }
     }
     let window = begun.elapsed().clamp(WINDOW, LONGEST_WINDOW);
-    let rows = figures(addr, window).await?;
-    screen.last(&rows, begun.elapsed())?;
-    Ok(rows)
+    let figures = figures(addr, window).await?;
+    screen.last(&figures, begun.elapsed())?;
+    Ok(figures)
 }
 
 /// Stops the mesh; a further signal stops it at once.
@@ -172,12 +171,13 @@ async fn crashed(handle: &Handle) {
     while status.changed().await.is_ok() {}
 }
 
-async fn figures(addr: SocketAddr, window: Duration) -> anyhow::Result<Vec<Row>> {
+async fn figures(addr: SocketAddr, window: Duration) -> anyhow::Result<Figures> {
     let workloads = [Kind::Deployment, Kind::StatefulSet];
     let mut rows = stat::fetch(addr, &workloads, Some(NAMESPACE), None, window).await?;
     let pods = stat::fetch(addr, &[Kind::Pod], Some(NAMESPACE), None, window).await?;
     rows.extend(pods.into_iter().filter(|row| row.name.starts_with("api-")));
-    Ok(rows)
+    let edges = edges::of_namespace(addr, NAMESPACE).await?;
+    Ok(Figures { rows, edges })
 }
 
 #[cfg(test)]

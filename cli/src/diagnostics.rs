@@ -143,8 +143,11 @@ mod tests {
             name: name.to_string(),
             owner_kind: Some("deployment".to_string()),
             owner: Some(owner.to_string()),
+            ip: None,
             meshed,
             admin_addr: Some("127.64.0.2:4191".to_string()),
+            identity: None,
+            labels: std::collections::BTreeMap::new(),
         }
     }
 

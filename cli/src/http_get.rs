@@ -1,9 +1,9 @@
 //! One HTTP/1.1 GET over a connection of its own, with a deadline and a bound on the answer.
 //!
-//! For the stats API, proxies' metrics pages and readiness probes. No pool, no redirects.
+//! For the stats API, proxies' metrics pages, readiness probes and checks. No pool, no redirects.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
@@ -33,6 +33,17 @@ pub(crate) async fn get(
     headers: &[(String, String)],
     deadline: Duration,
 ) -> Result<(StatusCode, Bytes), GetError> {
+    let response = response(addr, path, headers, deadline).await?;
+    Ok((response.status(), response.into_body()))
+}
+
+/// The same, with the headers of the answer.
+pub(crate) async fn response(
+    addr: SocketAddr,
+    path: &str,
+    headers: &[(String, String)],
+    deadline: Duration,
+) -> Result<Response<Bytes>, GetError> {
     tokio::time::timeout(deadline, exchange(addr, path, headers))
         .await
         .unwrap_or(Err(GetError::Deadline(addr, deadline)))
@@ -42,7 +53,7 @@ async fn exchange(
     addr: SocketAddr,
     path: &str,
     headers: &[(String, String)],
-) -> Result<(StatusCode, Bytes), GetError> {
+) -> Result<Response<Bytes>, GetError> {
     let stream = TcpStream::connect(addr)
         .await
         .map_err(|e| GetError::Connect(addr, e))?;
@@ -65,12 +76,10 @@ async fn exchange(
         .map_err(|e| GetError::Request(addr, e))?;
     let exchange = async {
         let response = client.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-        Ok((
-            status,
-            body.map_err(|e| GetError::Answer(addr, e))?.to_bytes(),
-        ))
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.map_err(|e| GetError::Answer(addr, e))?.to_bytes();
+        Ok(Response::from_parts(parts, body))
     };
     // The connection makes progress only while polled; it may end just before the answer is read.
     tokio::pin!(exchange);

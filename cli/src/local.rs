@@ -10,8 +10,11 @@ mod component;
 mod control;
 mod daemon;
 mod env;
+mod files;
+mod identity;
 mod logs;
 mod manifest;
+mod mesh;
 mod plan;
 mod pod;
 mod pods;
@@ -28,6 +31,7 @@ use crate::{out, table};
 use anyhow::Context;
 pub(crate) use control::{PodStatus, Status};
 use control::{Question, ask};
+pub(crate) use identity::IdentityFiles;
 pub(crate) use logs::last_lines;
 pub(crate) use manifest::Source;
 pub(crate) use progress::{ONE_REQUEST, interrupted};
@@ -147,7 +151,7 @@ pub(crate) async fn find(name: Option<&str>) -> anyhow::Result<Status> {
         (None, [name]) => name,
         (None, []) => anyhow::bail!("no mesh is running on this machine; {START}"),
         (None, names) => anyhow::bail!(
-            "several meshes are running: {}; say which with --name (--mesh for stat and diagnostics)",
+            "several meshes are running: {}; say which with --name (local, version) or --mesh (others)",
             names.join(", ")
         ),
     };

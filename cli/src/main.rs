@@ -4,7 +4,9 @@
 
 use clap::Parser;
 use meshctl::args::{Cli, Command, LocalCommand};
-use meshctl::{child, completion, demo, diagnostics, local, out, parts, stat, version};
+use meshctl::{
+    check, child, completion, demo, diagnostics, edges, identity, local, out, parts, stat, version,
+};
 use std::process::ExitCode;
 
 // Sidecars and controller run from this binary too: their memory goes back after a burst.
@@ -19,6 +21,9 @@ fn main() -> ExitCode {
         Command::Local(LocalCommand::Status(args)) => out::exit(local::status(args)),
         Command::Local(LocalCommand::Logs(args)) => out::exit(local::logs(args)),
         Command::Stat(args) => out::exit(stat::run(args)),
+        Command::Edges(args) => out::exit(edges::run(args)),
+        Command::Identity(args) => out::exit(identity::run(args)),
+        Command::Check(args) => out::exit_with(check::run(args)),
         Command::Diagnostics(command) => out::exit(diagnostics::run(command)),
         Command::Version(args) => out::exit(version::run(args)),
         Command::Completion(args) => out::exit(completion::run(args)),

@@ -17,6 +17,14 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The exit status of a command that answers yes or no: 0 or 1.
+pub fn exit_with(answer: anyhow::Result<bool>) -> ExitCode {
+    match answer {
+        Ok(false) => ExitCode::FAILURE,
+        answer => exit(answer.map(|_| ())),
+    }
+}
+
 /// Writes to stdout; a reader that went away (`| head`) comes back as an error that ends quietly.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();

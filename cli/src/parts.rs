@@ -1,8 +1,15 @@
 //! The two programs linked into this one: the only place that calls into proxy or controller.
 //!
-//! `main.rs` comes here for the hidden commands that a local mesh starts as its children.
+//! `main.rs` comes here for the hidden commands that a local mesh starts as its children, and
+//! `local::identity` for what its tokens have to agree on with the controller.
 
 use crate::args::ControllerArgs;
+pub(crate) use mesh_controller::identity::name::{Identities, ServiceAccount};
+#[cfg(test)]
+pub(crate) use mesh_controller::identity::token::Verifier;
+pub(crate) use mesh_controller::identity::token::{
+    MAX_LIFETIME as MAX_TOKEN_LIFETIME, SignError, Signer,
+};
 use std::ffi::OsString;
 use std::process::ExitCode;
 

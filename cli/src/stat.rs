@@ -6,28 +6,38 @@ use crate::api::{self, ApiError, Kind, Query, Row};
 use crate::args::{StatArgs, StatOutput};
 use crate::local::interrupted;
 use crate::out;
+use crate::resource::Resource;
 use crate::table::{self, StatColumns};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
 
-/// What was asked for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Resource {
-    kinds: Vec<Kind>,
-    name: Option<String>,
-}
+const KINDS: &[Kind] = &[
+    Kind::Deployment,
+    Kind::StatefulSet,
+    Kind::Service,
+    Kind::Pod,
+    Kind::Namespace,
+];
+/// What is shown when nothing was asked for.
+const WORKLOADS: &[Kind] = &[Kind::Deployment, Kind::StatefulSet];
 
 /// Prints figures once, or again and again.
 pub fn run(args: StatArgs) -> anyhow::Result<()> {
-    let resource = Resource::parse(args.resource.as_deref(), args.name.as_deref())?;
+    let name = args.name.as_deref();
+    let resource = args.resource.as_deref();
+    let resource = resource
+        .map(|resource| Resource::parse(resource, name, KINDS))
+        .transpose()?;
+    let kinds = resource.as_ref().map(|resource| vec![resource.kind]);
+    let kinds = kinds.as_deref().unwrap_or(WORKLOADS);
+    let name = resource.as_ref().and_then(|it| it.name.as_deref());
     out::runtime()?.block_on(async {
         let addr = api::stats_addr(&args.target).await?;
         loop {
             let namespace = args.namespace.as_deref();
-            let name = resource.name.as_deref();
-            let rows = fetch(addr, &resource.kinds, namespace, name, args.time_window).await?;
+            let rows = fetch(addr, kinds, namespace, name, args.time_window).await?;
             print(&rows, &args)?;
             if !args.watch {
                 return Ok(());
@@ -86,63 +96,4 @@ fn print(rows: &[Row], args: &StatArgs) -> anyhow::Result<()> {
     columns.namespace |= args.all_namespaces;
     columns.bytes = args.output == StatOutput::Wide;
     out::print(&table::stat(rows, columns))
-}
-
-// === impl Resource ===
-
-impl Resource {
-    fn parse(resource: Option<&str>, name: Option<&str>) -> anyhow::Result<Self> {
-        let Some(resource) = resource else {
-            return Ok(Self {
-                kinds: vec![Kind::Deployment, Kind::StatefulSet],
-                name: None,
-            });
-        };
-        let (kind, own_name) = match resource.split_once('/') {
-            Some((kind, own_name)) => (kind, Some(own_name)),
-            None => (resource, None),
-        };
-        let kind = Kind::parse(kind).ok_or_else(|| {
-            anyhow::anyhow!("{kind:?} has no figures; take deploy, sts, svc, pod or ns")
-        })?;
-        anyhow::ensure!(
-            own_name.is_none() || name.is_none(),
-            "two names given; take `{resource}` or `{} {}`",
-            kind.short(),
-            name.unwrap_or_default()
-        );
-        let name = own_name.or(name).map(str::to_string);
-        Ok(Self {
-            kinds: vec![kind],
-            name,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resources_are_read_as_linkerd_reads_them() {
-        let parsed = |resource, name| {
-            Resource::parse(resource, name)
-                .ok()
-                .map(|r| (r.kinds, r.name))
-        };
-        let web = Some("web".to_string());
-        let deploy = vec![Kind::Deployment];
-        assert_eq!(
-            parsed(Some("deploy/web"), None),
-            Some((deploy.clone(), web.clone()))
-        );
-        assert_eq!(
-            parsed(Some("deployments"), Some("web")),
-            Some((deploy, web))
-        );
-        assert_eq!(parsed(Some("svc"), None), Some((vec![Kind::Service], None)));
-        assert_eq!(parsed(None, None).map(|(kinds, _)| kinds.len()), Some(2));
-        assert_eq!(parsed(Some("deploy/a"), Some("b")), None);
-        assert_eq!(parsed(Some("gateway"), None), None);
-    }
 }

@@ -2,9 +2,11 @@
 //!
 //! Pure text from values. Cells of numbers stand right, a gap of three columns between.
 
-use crate::api::Row;
+use crate::api::{Edge, Kind, Row};
 use crate::local::{PodStatus, Status};
 use comfy_table::{CellAlignment, Table, presets};
+
+const SECURED: &str = "√";
 
 /// Gap between columns.
 const GAP: u16 = 3;
@@ -40,6 +42,58 @@ pub(crate) fn stat(rows: &[Row], columns: StatColumns) -> String {
 /// A table whose cells all stand left, as `linkerd diagnostics` prints them.
 pub(crate) fn plain(header: &[&str], rows: &[Vec<String>]) -> String {
     render(header, rows, header.len())
+}
+
+/// Who talks to whom; with identities when `wide`.
+pub(crate) fn edges(edges: &[Edge], wide: bool) -> String {
+    let mut header = vec!["SRC", "DST", "SRC_NS", "DST_NS"];
+    if wide {
+        header.extend(["CLIENT_ID", "SERVER_ID"]);
+    }
+    header.push("SECURED");
+    let first = edges.first().map(|edge| &edge.src_kind);
+    let mut kinds = edges.iter().flat_map(|it| [&it.src_kind, &it.dst_kind]);
+    let several_kinds = kinds.any(|kind| Some(kind) != first);
+    let rows = edges.iter().map(|it| edge_cells(it, several_kinds, wide));
+    let mut rows: Vec<_> = rows.collect();
+    // Edges that differ in their identities alone look the same without them.
+    rows.dedup();
+    plain(&header, &rows)
+}
+
+fn edge_cells(edge: &Edge, several_kinds: bool, wide: bool) -> Vec<String> {
+    let name = |kind: &str, name: &str| match several_kinds {
+        true => format!("{}{name}", prefix(kind)),
+        false => name.to_string(),
+    };
+    let mut cells = vec![
+        name(&edge.src_kind, &edge.src),
+        name(&edge.dst_kind, &edge.dst),
+        edge.src_namespace.clone(),
+        edge.dst_namespace.clone(),
+    ];
+    if wide {
+        cells.extend([short_id(&edge.client_id), short_id(&edge.server_id)]);
+    }
+    cells.push(match edge.secured {
+        true => SECURED.to_string(),
+        false => no_tls(&edge.no_tls_reason),
+    });
+    cells
+}
+
+/// Why an edge is not secured, in Linkerd's words: `not_http` is `Not HTTP`.
+pub(crate) fn no_tls(reason: &str) -> String {
+    let word = |word: &str| match word {
+        "http" | "tls" => word.to_uppercase(),
+        word => {
+            let mut rest = word.chars();
+            let first = rest.next().map(|c| c.to_ascii_uppercase());
+            first.into_iter().chain(rest).collect()
+        }
+    };
+    let words = reason.split('_').map(word);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The replicas of a local mesh.
@@ -91,6 +145,24 @@ fn render(header: &[&str], rows: &[Vec<String>], left_columns: usize) -> String 
     format!("{}\n", table.trim_fmt())
 }
 
+/// `deploy/` of a deployment; kinds without a short name keep their own.
+fn prefix(kind: &str) -> String {
+    match Kind::parse(kind) {
+        Some(known) => format!("{}/", known.short()),
+        None => format!("{kind}/"),
+    }
+}
+
+/// `web.demo` of `web.demo.serviceaccount.identity.gossamer.cluster.local`; others stay whole,
+/// and `-` is nobody's.
+fn short_id(id: &str) -> String {
+    match id.split_once(".serviceaccount.identity.") {
+        Some((short, _)) => short.to_string(),
+        None if id.is_empty() => "-".to_string(),
+        None => id.to_string(),
+    }
+}
+
 fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
     let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
     let millis = |value: Option<u64>| show(value.map(|ms| format!("{ms}ms")));
@@ -98,10 +170,11 @@ fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
     if columns.namespace {
         cells.push(row.namespace.clone());
     }
-    let kind = crate::api::Kind::parse(&row.kind).filter(|_| columns.kind_prefix);
-    let prefix = kind
-        .map(|kind| format!("{}/", kind.short()))
-        .unwrap_or_default();
+    let prefix = if columns.kind_prefix {
+        prefix(&row.kind)
+    } else {
+        String::new()
+    };
     cells.push(format!("{prefix}{}", row.name));
     // A service has no pods of its own: what is behind it may change with every request.
     let meshed = if row.kind == "service" {
@@ -176,6 +249,46 @@ mod tests {
 NAME          MESHED   SUCCESS      RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TCP_CONN
 web              1/1    99.32%   2.0rps           1ms          23ms         123ms          4
 a-long-name      1/1         -        -           1ms          23ms         123ms          4
+"
+        );
+    }
+
+    fn edge(dst_kind: &str, no_tls_reason: &str) -> Edge {
+        let secured = no_tls_reason.is_empty();
+        let id = |name: &str| match secured {
+            true => format!("{name}.demo.serviceaccount.identity.gossamer.cluster.local"),
+            false => String::new(),
+        };
+        serde_json::from_value(serde_json::json!({
+            "src": "web", "src_kind": "deployment", "src_namespace": "demo",
+            "dst": "api", "dst_kind": dst_kind, "dst_namespace": "demo",
+            "client_id": id("default"), "server_id": id("api"),
+            "no_tls_reason": no_tls_reason, "secured": secured
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn edges_look_as_in_linkerd() {
+        let secured = edge("deployment", "");
+        let other = Edge {
+            client_id: "other".to_string(),
+            ..secured.clone()
+        };
+        let rows = [secured, other, edge("deployment", "not_http")];
+        assert_eq!(
+            edges(&rows, false),
+            "\
+SRC   DST   SRC_NS   DST_NS   SECURED
+web   api   demo     demo     √
+web   api   demo     demo     Not HTTP
+"
+        );
+        assert_eq!(
+            edges(&[edge("statefulset", "")], true),
+            "\
+SRC          DST       SRC_NS   DST_NS   CLIENT_ID      SERVER_ID   SECURED
+deploy/web   sts/api   demo     demo     default.demo   api.demo    √
 "
         );
     }

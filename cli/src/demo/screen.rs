@@ -2,9 +2,8 @@
 //!
 //! `demo` gives it figures every second; what they look like is `table`'s affair.
 
-use crate::api::Row;
-use crate::table;
-use crate::{out, stat};
+use crate::api::{Edge, Row};
+use crate::{edges, out, stat, table};
 use crossterm::cursor::MoveToPreviousLine;
 use crossterm::terminal::{Clear, ClearType};
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +12,13 @@ use tokio::time::Instant;
 
 /// Between tables in a file or pipe.
 const PLAIN_PERIOD: Duration = Duration::from_secs(5);
+
+/// What there is to show.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) rows: Vec<Row>,
+    pub(super) edges: Vec<Edge>,
+}
 
 /// Where the demo shows what happens; silent when only figures are wanted.
 pub(super) struct Screen {
@@ -45,7 +51,7 @@ impl Screen {
     }
 
     /// The current figures.
-    pub(super) fn draw(&mut self, rows: &[Row]) -> anyhow::Result<()> {
+    pub(super) fn draw(&mut self, figures: &Figures) -> anyhow::Result<()> {
         let due = self
             .printed
             .is_none_or(|printed| printed.elapsed() >= PLAIN_PERIOD);
@@ -54,7 +60,7 @@ impl Screen {
         }
         self.printed = Some(Instant::now());
         self.erase()?;
-        let text = text(rows);
+        let text = text(figures);
         out::print(&text)?;
         if self.terminal {
             let width = crossterm::terminal::size().map_or(0, |(width, _)| usize::from(width));
@@ -66,7 +72,7 @@ impl Screen {
     }
 
     /// The figures of the whole run.
-    pub(super) fn last(&mut self, rows: &[Row], run: Duration) -> anyhow::Result<()> {
+    pub(super) fn last(&mut self, figures: &Figures, run: Duration) -> anyhow::Result<()> {
         if !self.shown {
             return Ok(());
         }
@@ -74,7 +80,7 @@ impl Screen {
         out::print(&format!(
             "over {:.0}s:\n\n{}",
             run.as_secs_f64(),
-            text(rows)
+            text(figures)
         ))
     }
 
@@ -102,11 +108,13 @@ fn height(text: &str, width: usize) -> u16 {
     u16::try_from(lines.sum::<usize>()).unwrap_or(u16::MAX)
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(figures: &Figures) -> String {
+    let Figures { rows, edges } = figures;
     if rows.is_empty() {
         return "no figures yet\n".to_string();
     }
-    table::stat(rows, stat::columns(rows))
+    let table = table::stat(rows, stat::columns(rows));
+    format!("{table}\n{}\n", edges::summary(edges))
 }
 
 #[cfg(test)]

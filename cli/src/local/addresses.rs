@@ -142,7 +142,7 @@ impl AppPorts {
             match self.take() {
                 Ok(port) => ports.push(port),
                 Err(error) => {
-                    ports.into_iter().for_each(|port| self.give_back(port));
+                    self.give_back_many(&ports);
                     return Err(error);
                 }
             }
@@ -150,8 +150,10 @@ impl AppPorts {
         Ok(ports)
     }
 
-    pub(crate) fn give_back(&mut self, port: u16) {
-        self.used.remove(&port);
+    pub(crate) fn give_back_many(&mut self, ports: &[u16]) {
+        for port in ports {
+            self.used.remove(port);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod template;
 
 use super::env::Settings;
+use super::identity;
 use super::manifest::Manifests;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -160,6 +161,15 @@ impl Builder {
         }
         if template.containers.is_empty() {
             let warning = format!("{label}: is not run, since no container has a command");
+            self.plan.warnings.push(warning);
+            return;
+        }
+        let account = &template.service_account;
+        if template.meshed && identity::name(&key.namespace, account).is_none() {
+            let warning = format!(
+                "{label}: is not run, since {}/{account} is no service account; use a-z, 0-9 and -",
+                key.namespace
+            );
             self.plan.warnings.push(warning);
             return;
         }

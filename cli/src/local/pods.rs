@@ -3,11 +3,13 @@
 //! `supervisor` writes them into one file after every change, whole and at once.
 
 use super::component::ComponentState;
+use super::files::{self, Readable};
+use super::identity::CONTROL_NAMESPACE;
 use super::plan::WorkloadKind;
 use super::replica::Replica;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 /// A replica and how its processes are.
@@ -69,12 +71,7 @@ pub(super) fn write(path: &Path, documents: &[Value]) -> io::Result<()> {
             text.push('\n');
         }
     }
-    // A hidden name without the extension: no reader of the directory takes it for a manifest.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.tmp"));
-    let mut file = std::fs::File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(&temporary, path)
+    files::replace(path, &text, Readable::ByAll)
 }
 
 fn labels(replica: &Replica) -> BTreeMap<String, String> {
@@ -90,7 +87,7 @@ fn labels(replica: &Replica) -> BTreeMap<String, String> {
         WorkloadKind::Pod => {}
     }
     if replica.template.meshed {
-        set("linkerd.io/control-plane-ns", "gossamer");
+        set("linkerd.io/control-plane-ns", CONTROL_NAMESPACE);
     }
     labels
 }
@@ -127,8 +124,9 @@ fn containers(replica: &Replica) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::super::manifest::{Source, load};
+    use super::super::mesh::MeshInfo;
     use super::super::plan::plan;
-    use super::super::replica::{MeshInfo, replica};
+    use super::super::replica::replica;
     use super::*;
     use std::net::Ipv4Addr;
 
@@ -177,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_as_a_whole() {
+    fn what_is_written_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pods.yaml");
         write(&path, &[json!({"a": 1}), json!({"on": "yes"})]).unwrap();

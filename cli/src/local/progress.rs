@@ -187,6 +187,8 @@ fn next_steps(status: &Status) -> String {
     format!(
         "  meshctl local status              its replicas and where they listen\n  \
          meshctl stat --watch              its traffic\n  \
+         meshctl edges                     who talks to whom, and whether it is secured\n  \
+         meshctl check                     whether all is in order\n  \
          meshctl local logs -f             what they write ({})\n  \
          meshctl local down --name {}\n",
         status.state_dir.join("logs").display(),

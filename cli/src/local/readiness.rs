@@ -70,6 +70,20 @@ impl Probe {
         }
     }
 
+    /// Whether a sidecar or the controller is ready, at its admin port.
+    pub(crate) fn of_ready(port: u16) -> Self {
+        Self {
+            failure_threshold: 2,
+            period: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
+            ..Self::by_default(Check::Http {
+                port,
+                path: "/ready".to_string(),
+                headers: Vec::new(),
+            })
+        }
+    }
+
     /// Probes for as long as it is polled; `report` hears every change, and why while not ready.
     pub(super) async fn follow(
         &self,

@@ -3,6 +3,8 @@
 //! A pure function, called by `supervisor` for each replica it starts; `pod` runs the result.
 
 use super::env::{self, PodFields};
+use super::identity;
+use super::mesh::MeshInfo;
 use super::plan::{Container, ServicePort, Template, Workload, WorkloadKey};
 use super::readiness::{Check, Probe};
 use serde_json::json;
@@ -11,7 +13,6 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// First local port of a replica that leads to a service.
 const FIRST_OUTBOUND_PORT: u16 = 20_001;
@@ -23,16 +24,6 @@ const INBOUND: u16 = 4143;
 const CONTROL: u16 = 4190;
 /// Where a sidecar answers `/ready` and `/metrics`.
 pub(super) const ADMIN: u16 = 4191;
-
-/// What all replicas of a mesh share.
-#[derive(Clone, Debug)]
-pub(super) struct MeshInfo {
-    pub(super) controller: Ipv4Addr,
-    /// This program, which is also sidecar and controller.
-    pub(super) program: PathBuf,
-    /// Marks every process of the mesh, so that none is missed when it ends.
-    pub(super) state: PathBuf,
-}
 
 /// Which pod.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -108,43 +99,6 @@ pub(super) fn replica(
     }
 }
 
-/// The controller as a process, reading `manifests`.
-pub(super) fn controller(mesh: &MeshInfo, manifests: &std::path::Path) -> ProcessSpec {
-    let at = |port: u16| OsString::from(format!("{}:{port}", mesh.controller));
-    let mut argv: Vec<OsString> = vec![
-        mesh.program.clone().into(),
-        "controller".into(),
-        "--source".into(),
-        manifests.into(),
-    ];
-    for (flag, port) in [
-        ("--destination-addr", 8086),
-        ("--policy-addr", 8090),
-        ("--metrics-api-addr", 8085),
-        ("--admin-addr", 9990),
-    ] {
-        argv.extend([OsString::from(flag), at(port)]);
-    }
-    ProcessSpec {
-        name: "controller".to_string(),
-        log: "controller".to_string(),
-        argv,
-        env: mesh.mark(),
-        working_dir: None,
-        probe: http_probe(9990),
-        probe_addr: SocketAddr::from((mesh.controller, 9990)),
-    }
-}
-
-// === impl MeshInfo ===
-
-impl MeshInfo {
-    fn mark(&self) -> BTreeMap<String, String> {
-        let state = self.state.display().to_string();
-        BTreeMap::from([(super::STATE_MARK.to_string(), state)])
-    }
-}
-
 // === impl Replica ===
 
 impl Replica {
@@ -190,30 +144,30 @@ impl Draft<'_> {
         let mut env = self.mesh.mark();
         let settings = self.proxy_settings();
         env.extend(settings.map(|(name, value)| (format!("LINKERD2_PROXY_{name}"), value)));
-        env.insert(
-            "GOSSAMER_PROXY_INBOUND_PORTS".to_string(),
-            self.inbound_map(),
-        );
-        env.insert(
-            "GOSSAMER_PROXY_OUTBOUND_PORTS".to_string(),
-            self.outbound_map(mapped),
-        );
+        let anchors = self.mesh.identity().anchors();
+        let own = [
+            ("INBOUND_PORTS", self.inbound_map()),
+            ("OUTBOUND_PORTS", self.outbound_map(mapped)),
+            ("IDENTITY_TRUST_ANCHORS_FILE", anchors.display().to_string()),
+        ];
+        env.extend(own.map(|(name, value)| (format!("GOSSAMER_PROXY_{name}"), value)));
         ProcessSpec {
             name: "linkerd-proxy".to_string(),
             log: format!("{}.linkerd-proxy", self.id.name),
             argv: vec![self.mesh.program.clone().into(), "proxy".into()],
             env,
             working_dir: None,
-            probe: http_probe(ADMIN),
+            probe: Probe::of_ready(ADMIN),
             probe_addr: SocketAddr::from((self.ip, ADMIN)),
         }
     }
 
-    fn proxy_settings(&self) -> [(&'static str, String); 13] {
+    fn proxy_settings(&self) -> [(&'static str, String); 16] {
         let PodId { namespace, name } = self.id;
         let MeshInfo { controller, .. } = self.mesh;
         let context = json!({"ns": namespace, "nodeName": super::NODE_NAME, "pod": name});
         let workload = json!({"ns": namespace, "pod": name});
+        let token = self.mesh.identity().token(self.id);
         let ports: Vec<_> = self
             .container_ports()
             .map(|port| port.to_string())
@@ -229,6 +183,9 @@ impl Draft<'_> {
             ("CONTROL_LISTEN_ADDR", self.at(CONTROL)),
             ("DESTINATION_SVC_ADDR", format!("{controller}:8086")),
             ("POLICY_SVC_ADDR", format!("{controller}:8090")),
+            ("IDENTITY_SVC_ADDR", format!("{controller}:8080")),
+            ("IDENTITY_LOCAL_NAME", self.identity()),
+            ("IDENTITY_TOKEN_FILE", token.display().to_string()),
             ("DESTINATION_CONTEXT", context.to_string()),
             ("POLICY_WORKLOAD", workload.to_string()),
             ("INBOUND_PORTS", ports.join(",")),
@@ -245,6 +202,11 @@ impl Draft<'_> {
                 format!("{}s", self.template.grace.as_secs().max(1)),
             ),
         ]
+    }
+
+    /// Whom the sidecar speaks as. Replicas whose names allow of none are not planned.
+    fn identity(&self) -> String {
+        identity::name(&self.id.namespace, &self.template.service_account).unwrap_or_default()
     }
 
     /// `POD_IP:PORT=127.0.0.1:LOCAL` for each container port.
@@ -389,19 +351,6 @@ impl Draft<'_> {
     fn container_ports(&self) -> impl Iterator<Item = u16> + '_ {
         let containers = self.template.containers.iter();
         containers.flat_map(|container| container.ports.iter().map(|port| port.number))
-    }
-}
-
-fn http_probe(port: u16) -> Probe {
-    Probe {
-        failure_threshold: 2,
-        period: Duration::from_secs(2),
-        timeout: Duration::from_secs(2),
-        ..Probe::by_default(Check::Http {
-            port,
-            path: "/ready".to_string(),
-            headers: Vec::new(),
-        })
     }
 }
 

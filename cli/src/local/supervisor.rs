@@ -6,26 +6,33 @@
 
 mod running;
 
-use super::addresses::{AddressError, AppPorts, Block};
+use super::addresses::{AppPorts, Block};
 use super::changes::Changes;
 use super::component::{Board, Component, Order};
 use super::control::{self, Status};
 use super::daemon;
+use super::identity::{Identity, IdentityError, RENEWAL_PERIOD};
 use super::manifest::{self, Source};
+use super::mesh::MeshInfo;
 use super::plan::{self, Plan};
 use super::pod::{self, Stop};
 use super::process::Launcher;
 use super::reconcile::{Action, reconcile};
-use super::replica::{self, MeshInfo, PodId};
+use super::replica::{self, PodId, Replica};
 use super::state::StateDir;
 use anyhow::Context;
 use running::RunningPod;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// Replicas start when the controller is ready, or after this.
+const CONTROLLER_START: Duration = Duration::from_secs(5);
 
 /// The controller's slot on the board; no pod can have an empty name.
 fn controller_id() -> PodId {
@@ -49,6 +56,7 @@ pub(crate) struct Supervisor {
     board: Board,
     block: Block,
     app_ports: AppPorts,
+    identity: Identity,
     launcher: Arc<Launcher>,
     status: watch::Sender<Status>,
     stop: Arc<watch::Sender<Stop>>,
@@ -108,6 +116,7 @@ impl Supervisor {
             written: None,
             board: Arc::new(watch::Sender::new(BTreeMap::new())),
             app_ports: AppPorts::new(),
+            identity: Identity::create(state.path())?,
             stop: Arc::new(watch::Sender::new(Stop::No)),
             trouble: None,
             source,
@@ -146,10 +155,7 @@ impl Supervisor {
             never = server => match never {},
         };
         controller_orders.send_replace(Order::Terminate);
-        if tokio::time::timeout(pod::FAST_GRACE, controller)
-            .await
-            .is_err()
-        {
+        if timeout(pod::FAST_GRACE, controller).await.is_err() {
             controller_orders.send_replace(Order::Kill);
         }
         drop(self);
@@ -161,12 +167,20 @@ impl Supervisor {
     async fn steps(&mut self) -> anyhow::Result<()> {
         let mut board = self.board.subscribe();
         let mut stop = self.stop.subscribe();
+        self.publish();
+        tokio::select! {
+            () = self.controller_ready() => {}
+            _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+        }
+        let mut renewal = interval(RENEWAL_PERIOD);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while *stop.borrow_and_update() == Stop::No {
             self.step();
             tokio::select! {
                 _ = board.changed() => {}
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
                 () = self.changes.next() => self.reload(),
+                _ = renewal.tick() => self.renew_tokens(),
                 _ = stop.changed() => {}
             }
         }
@@ -184,6 +198,18 @@ impl Supervisor {
         }
     }
 
+    /// Waits for the first answers of the controller, for a while: sidecars that start earlier find
+    /// nobody who gives them a certificate, and try again only after a second.
+    async fn controller_ready(&self) {
+        let mut board = self.board.subscribe();
+        let ready = board.wait_for(|board| {
+            let slots = board.get(&controller_id());
+            let controller = slots.and_then(|slots| slots.first());
+            controller.is_some_and(|controller| controller.ready)
+        });
+        let _ = timeout(CONTROLLER_START, ready).await;
+    }
+
     fn step(&mut self) {
         let board = self.board.borrow().clone();
         self.pods
@@ -195,7 +221,7 @@ impl Supervisor {
                 Action::Start { workload, name } => {
                     // What has no place is not started; what runs goes on.
                     if let Err(error) = self.start(workload, name) {
-                        self.trouble = Some(error.to_string());
+                        self.trouble = Some(format!("{error:#}"));
                         break;
                     }
                 }
@@ -217,7 +243,7 @@ impl Supervisor {
         self.publish();
     }
 
-    fn start(&mut self, workload: usize, name: Option<String>) -> Result<(), AddressError> {
+    fn start(&mut self, workload: usize, name: Option<String>) -> anyhow::Result<()> {
         let workload = &self.plan.workloads[workload];
         let containers = workload.template.containers.iter();
         let ports: usize = containers.map(|container| container.ports.len()).sum();
@@ -225,10 +251,8 @@ impl Supervisor {
         let ip = match self.block.take() {
             Ok(ip) => ip,
             Err(error) => {
-                app_ports
-                    .into_iter()
-                    .for_each(|port| self.app_ports.give_back(port));
-                return Err(error);
+                self.app_ports.give_back_many(&app_ports);
+                return Err(error.into());
             }
         };
         let name = name.unwrap_or_else(|| running::fresh_name(workload, &self.pods));
@@ -240,6 +264,11 @@ impl Supervisor {
             ip,
             app_ports,
         );
+        if let Err(error) = self.admit(&replica) {
+            self.block.give_back(ip);
+            self.app_ports.give_back_many(&replica.app_ports);
+            return Err(error.into());
+        }
         let id = replica.id.clone();
         self.board
             .send_modify(|board| _ = board.insert(id.clone(), pod::slots(&replica)));
@@ -250,14 +279,21 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Gives a replica what its sidecar proves itself with.
+    fn admit(&mut self, replica: &Replica) -> Result<(), IdentityError> {
+        if replica.sidecar.is_none() {
+            return Ok(());
+        }
+        let account = &replica.template.service_account;
+        self.identity.admit(&replica.id, account)
+    }
+
     fn ended(&mut self, id: PodId) {
         self.board.send_modify(|board| _ = board.remove(&id));
+        self.identity.forget(&id);
         if let Some(pod) = self.pods.remove(&id) {
             self.block.give_back(pod.replica.ip);
-            pod.replica
-                .app_ports
-                .iter()
-                .for_each(|port| self.app_ports.give_back(*port));
+            self.app_ports.give_back_many(&pod.replica.app_ports);
         }
     }
 
@@ -274,9 +310,16 @@ impl Supervisor {
         }
     }
 
+    fn renew_tokens(&mut self) {
+        // By the clock that tokens end by: it goes on while the machine sleeps.
+        if let Err(error) = self.identity.renew(SystemTime::now()) {
+            self.trouble = Some(error.to_string());
+        }
+    }
+
     /// The controller as a component: what keeps a container running keeps it running too.
     fn controller(&self) -> Component {
-        let spec = replica::controller(&self.mesh, &self.manifests());
+        let spec = self.mesh.controller(&self.manifests());
         let slot = super::component::ComponentState {
             name: spec.name.clone(),
             ..super::component::ComponentState::default()

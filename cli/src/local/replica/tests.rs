@@ -17,6 +17,7 @@ spec:
   template:
     metadata: {labels: {app: api}}
     spec:
+      serviceAccountName: caller
       containers:
       - name: api
         command: [meshctl, '$(POD_NAME)', '$(STORE_SERVICE_HOST):$(STORE_SERVICE_PORT)']
@@ -82,6 +83,19 @@ fn the_sidecar_gets_the_agreed_environment() {
         ),
         ("LINKERD2_PROXY_INBOUND_PORTS", "8080,9000"),
         ("LINKERD2_PROXY_INBOUND_IPS", "127.64.0.3"),
+        ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "127.64.0.1:8080"),
+        (
+            "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
+            "caller.demo.serviceaccount.identity.gossamer.cluster.local",
+        ),
+        (
+            "LINKERD2_PROXY_IDENTITY_TOKEN_FILE",
+            "/state/tokens/demo/api-0/token",
+        ),
+        (
+            "GOSSAMER_PROXY_IDENTITY_TRUST_ANCHORS_FILE",
+            "/state/identity/trust-anchors.pem",
+        ),
         ("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "30s"),
         (
             "GOSSAMER_PROXY_INBOUND_PORTS",
@@ -100,6 +114,19 @@ fn the_sidecar_gets_the_agreed_environment() {
         );
     }
     assert_eq!(sidecar.argv, ["/bin/meshctl", "proxy"]);
+}
+
+#[test]
+fn a_replica_is_its_service_account() {
+    let without = APP.replace("      serviceAccountName: caller\n", "");
+    let sidecar = made(&without).sidecar.unwrap();
+    assert_eq!(
+        sidecar.env["LINKERD2_PROXY_IDENTITY_LOCAL_NAME"],
+        "default.demo.serviceaccount.identity.gossamer.cluster.local"
+    );
+    // What could be read from an application's environment would be no secret.
+    let app = &made(APP).containers[0];
+    assert!(app.env.values().all(|value| !value.contains("token")));
 }
 
 #[test]
