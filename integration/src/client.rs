@@ -11,7 +11,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 /// The body of a request.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -101,8 +104,17 @@ impl Client {
 
     /// [`http1`](Self::http1) to where it may fail.
     pub async fn try_http1(addr: SocketAddr) -> anyhow::Result<Self> {
-        let io = TokioIo::new(connect(addr).await?);
-        let (sender, connection) = http1::Builder::new().handshake(io).await?;
+        Self::http1_over(connect(addr).await?).await
+    }
+
+    /// An HTTP/1.1 connection on what is connected already, TLS for instance.
+    pub async fn http1_over<S>(stream: S) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await?;
         tokio::spawn(connection.with_upgrades());
         Ok(Self::Http1(sender))
     }
@@ -116,9 +128,16 @@ impl Client {
 
     /// [`http2`](Self::http2) to where it may fail.
     pub async fn try_http2(addr: SocketAddr) -> anyhow::Result<Self> {
-        let io = TokioIo::new(connect(addr).await?);
+        Self::http2_over(connect(addr).await?).await
+    }
+
+    /// An HTTP/2 connection on what is connected already.
+    pub async fn http2_over<S>(stream: S) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .handshake(io)
+            .handshake(TokioIo::new(stream))
             .await?;
         tokio::spawn(connection);
         Ok(Self::Http2(sender))
@@ -152,7 +171,7 @@ impl Client {
     pub async fn send(&mut self, request: Request<Body>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
         let answer = eventually::within(&what, DEADLINE, self.try_send(request)).await;
-        answer.unwrap_or_else(|error| panic!("{what}: {error}"))
+        answer.unwrap_or_else(|error| panic!("{what}: {error:?}"))
     }
 
     /// [`send`](Self::send) that may fail.

@@ -1,10 +1,15 @@
 //! The real control plane on a directory of manifests that the test writes.
+//!
+//! What it takes to be an identity service is in `controller/identity.rs`.
 
+mod identity;
+
+pub use self::identity::{Certified, Material, certify, request};
 use crate::{
     addr, bins, eventually,
     process::Process,
     proxy,
-    scrape::{self, Answer},
+    scrape::{self, Answer, Metrics},
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,21 +24,26 @@ const START: Duration = Duration::from_secs(20);
 pub struct Controller {
     ip: Ipv4Addr,
     source: TempDir,
+    args: Vec<String>,
     process: Process,
 }
 
 impl Controller {
     /// Starts one on `manifests`, pairs of file name and text, and waits until it is ready.
     pub fn start(manifests: &[(&str, &str)]) -> Self {
+        Self::start_at(addr::unique_ip(), manifests, Vec::new())
+    }
+
+    fn start_at(ip: Ipv4Addr, manifests: &[(&str, &str)], args: Vec<String>) -> Self {
         let source = tempfile::tempdir().expect("a temporary directory can be made");
         for (name, text) in manifests {
             write(&source, name, text);
         }
-        let ip = addr::unique_ip();
-        let process = spawn(ip, &source);
+        let process = spawn(ip, &source, &args);
         let mut controller = Self {
             ip,
             source,
+            args,
             process,
         };
         controller.wait_ready();
@@ -52,7 +62,7 @@ impl Controller {
 
     /// Starts it again, on the same addresses and manifests.
     pub fn restart(&mut self) {
-        self.process = spawn(self.ip, &self.source);
+        self.process = spawn(self.ip, &self.source, &self.args);
         self.wait_ready();
     }
 
@@ -60,6 +70,12 @@ impl Controller {
     pub fn proxy(&self) -> proxy::Builder {
         let at = |port| SocketAddr::from((self.ip, port)).to_string();
         proxy::Builder::new(&at(8086), &at(8090))
+    }
+
+    /// The metrics as they are now.
+    pub fn metrics(&self) -> Metrics {
+        let admin = SocketAddr::from((self.ip, 9990));
+        Metrics::scrape(admin).unwrap_or_else(|error| panic!("/metrics: {error}"))
     }
 
     /// Asks the admin server.
@@ -111,9 +127,9 @@ fn write(source: &TempDir, name: &str, text: &str) {
         .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
 
-fn spawn(ip: Ipv4Addr, source: &TempDir) -> Process {
+fn spawn(ip: Ipv4Addr, source: &TempDir, args: &[String]) -> Process {
     let mut command = Command::new(bins::mesh_controller());
-    command.arg("--source").arg(source.path());
+    command.arg("--source").arg(source.path()).args(args);
     for (flag, port) in [
         ("--destination-addr", 8086),
         ("--policy-addr", 8090),

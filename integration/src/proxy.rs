@@ -1,7 +1,9 @@
 //! The real sidecar, started with an environment as a pod would give it.
 //!
 //! A [`Builder`] collects ports and variables; a [`Proxy`] is the running process on a loopback
-//! address of its own.
+//! address of its own. What an identity takes is in `proxy/identity.rs`.
+
+mod identity;
 
 use crate::{
     addr, bins,
@@ -16,8 +18,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Command, ExitStatus},
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 
 /// How long a start may take before it counts as failed, on a machine that also compiles.
 const START: Duration = Duration::from_secs(20);
@@ -31,6 +35,8 @@ pub struct Builder {
     inbound: Vec<(u16, String)>,
     binary: Option<PathBuf>,
     core: Option<usize>,
+    /// Where its token is, if it has one.
+    files: Option<Arc<TempDir>>,
 }
 
 /// A running sidecar. Dropping it kills it.
@@ -38,6 +44,7 @@ pub struct Proxy {
     ip: Ipv4Addr,
     process: Process,
     started: Instant,
+    _files: Option<Arc<TempDir>>,
 }
 
 /// A sidecar that asks `control` for everything.
@@ -61,6 +68,7 @@ impl Builder {
             inbound: Vec::new(),
             binary: None,
             core: None,
+            files: None,
         };
         builder
             .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", &format!("{ip}:4140"))
@@ -136,13 +144,14 @@ impl Builder {
 
     /// Starts it and does not wait.
     pub fn spawn(self) -> Proxy {
-        let ip = self.ip;
+        let (ip, files) = (self.ip, self.files.clone());
         let command = self.command();
         let started = Instant::now();
         Proxy {
             ip,
             process: Process::spawn("linkerd-proxy", command),
             started,
+            _files: files,
         }
     }
 

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 
@@ -153,8 +153,20 @@ pub(crate) async fn bind(addr: SocketAddr) -> TcpListener {
     .await
 }
 
+/// Connects to `addr` from `ip`, as another workload of the machine would.
+///
+/// # Errors
+/// When nobody listens there.
+pub async fn connect_from(ip: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((ip, 0).into())?;
+    let stream = socket.connect(addr).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Reads up to and including an empty line; `None` at the end of the stream.
-pub async fn read_head(stream: &mut TcpStream) -> io::Result<Option<String>> {
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -167,8 +179,8 @@ pub async fn read_head(stream: &mut TcpStream) -> io::Result<Option<String>> {
 }
 
 /// A client connection, byte by byte.
-pub struct Raw {
-    stream: TcpStream,
+pub struct Raw<S = TcpStream> {
+    stream: S,
     /// Read and not yet expected.
     ahead: Vec<u8>,
 }
@@ -206,6 +218,20 @@ impl Raw {
         stream
             .set_nodelay(true)
             .expect("an open socket takes options");
+        Self::over(stream)
+    }
+
+    /// Connects to `addr` from `ip`.
+    pub async fn connect_from(ip: Ipv4Addr, addr: SocketAddr) -> Self {
+        let connect = connect_from(ip, addr);
+        let stream = eventually::within("connected", DEADLINE, connect).await;
+        Self::over(stream.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}")))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// On what is connected already.
+    pub fn over(stream: S) -> Self {
         Self {
             stream,
             ahead: Vec::new(),
@@ -213,12 +239,12 @@ impl Raw {
     }
 
     /// The socket itself.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
 
     /// The socket alone, before anything was read ahead.
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> S {
         assert!(self.ahead.is_empty(), "bytes that were read would be lost");
         self.stream
     }
@@ -231,7 +257,12 @@ impl Raw {
 
     /// [`send`](Self::send) to a peer that may have closed.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        let send = self.stream.write_all(bytes.as_ref());
+        let stream = &mut self.stream;
+        // What a TLS stream keeps back is sent by the flush.
+        let send = async {
+            stream.write_all(bytes.as_ref()).await?;
+            stream.flush().await
+        };
         eventually::within("sent", DEADLINE, send).await
     }
 

@@ -1,12 +1,20 @@
 //! The messages of the proxy API that the fake control plane sends, as a test would say them.
+//!
+//! Outbound policies are here, endpoints and inbound policies in modules of their own.
 
-use linkerd2_proxy_api::{
-    destination::{
-        AddrSet, NoEndpoints, Update, WeightedAddr, WeightedAddrSet, update::Update as Kind,
+mod endpoint;
+mod inbound;
+
+pub use self::{
+    endpoint::{Endpoint, Hint, Mesh, WEIGHT, add, malformed_add, no_endpoints, remove},
+    inbound::{
+        authenticated_port, detected_port, malformed_server, mesh_tls_port, only_for, open_port,
+        opaque_port,
     },
-    inbound::{self, Authn, Authz, Network, Server, authn},
+};
+use linkerd2_proxy_api::{
     meta::{Metadata, Resource, metadata},
-    net::{IpAddress, IpNetwork, TcpAddress, ip_address},
+    net::{TcpAddress, ip_address},
     outbound::{
         self, Backend, ExponentialBackoff, FailureAccrual, OutboundPolicy, ProxyProtocol, Queue,
         backend::{self, BalanceP2c, EndpointDiscovery, balance_p2c, endpoint_discovery},
@@ -18,31 +26,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-
-/// The weight that Linkerd's control plane gives to ordinary endpoints.
-pub const WEIGHT: u32 = 10_000;
-
-/// One endpoint of a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// Relative share; [`WEIGHT`] is ordinary.
-    pub weight: u32,
-    /// Labels for metrics.
-    pub labels: Vec<(String, String)>,
-}
-
-impl From<SocketAddr> for Endpoint {
-    fn from(addr: SocketAddr) -> Self {
-        let pod = format!("pod-{}", addr.port());
-        Self {
-            addr,
-            weight: WEIGHT,
-            labels: vec![("pod".to_owned(), pod)],
-        }
-    }
-}
 
 /// How traffic to a destination is to be carried.
 #[derive(Clone, Debug)]
@@ -240,139 +223,11 @@ impl Policy {
     }
 }
 
-/// Any client, read by its first bytes: Linkerd's `all-unauthenticated`.
-pub fn open_port() -> Server {
-    detected_port(Duration::from_secs(10))
-}
-
-/// [`open_port`] with another deadline for the first bytes.
-pub fn detected_port(timeout: Duration) -> Server {
-    let detect = inbound::proxy_protocol::Detect {
-        timeout: duration(timeout),
-        http_routes: Vec::new(),
-        http_local_rate_limit: None,
-    };
-    server(
-        inbound::proxy_protocol::Kind::Detect(detect),
-        vec![anyone()],
-    )
-}
-
-/// Any client, bytes not looked at.
-pub fn opaque_port() -> Server {
-    let opaque = inbound::proxy_protocol::Kind::Opaque(inbound::proxy_protocol::Opaque {});
-    server(opaque, vec![anyone()])
-}
-
-fn server(kind: inbound::proxy_protocol::Kind, authorizations: Vec<Authz>) -> Server {
-    let labels = labels(&[
-        ("group", ""),
-        ("kind", "default"),
-        ("name", "all-unauthenticated"),
-    ]);
-    Server {
-        protocol: Some(inbound::ProxyProtocol { kind: Some(kind) }),
-        server_ips: Vec::new(),
-        authorizations,
-        labels,
-    }
-}
-
-fn anyone() -> Authz {
-    let everywhere = |ip: IpAddress| Network {
-        net: Some(IpNetwork {
-            ip: Some(ip),
-            prefix_len: 0,
-        }),
-        except: Vec::new(),
-    };
-    let v4 = IpAddr::from([0u8; 4]).into();
-    let v6 = IpAddr::from([0u16; 8]).into();
-    Authz {
-        networks: vec![everywhere(v4), everywhere(v6)],
-        authentication: Some(Authn {
-            permit: Some(authn::Permit::Unauthenticated(
-                authn::PermitUnauthenticated {},
-            )),
-        }),
-        labels: labels(&[
-            ("group", ""),
-            ("kind", "default"),
-            ("name", "all-unauthenticated"),
-        ]),
-        metadata: Some(default("all-unauthenticated")),
-    }
-}
-
-/// `add` for `endpoints` of `path`.
-pub fn add(path: &str, endpoints: &[Endpoint]) -> Update {
-    let (name, namespace, _) = split(path);
-    let addrs = endpoints
-        .iter()
-        .map(|endpoint| WeightedAddr {
-            addr: Some(tcp(endpoint.addr)),
-            weight: endpoint.weight,
-            metric_labels: endpoint.labels.iter().cloned().collect(),
-            ..Default::default()
-        })
-        .collect();
-    let metric_labels = labels(&[("service", name), ("namespace", namespace)]);
-    Update {
-        update: Some(Kind::Add(WeightedAddrSet {
-            addrs,
-            metric_labels,
-        })),
-    }
-}
-
-/// `remove` for `addrs`.
-pub fn remove(addrs: &[SocketAddr]) -> Update {
-    Update {
-        update: Some(Kind::Remove(AddrSet {
-            addrs: addrs.iter().copied().map(tcp).collect(),
-        })),
-    }
-}
-
-/// `no_endpoints`.
-pub fn no_endpoints(exists: bool) -> Update {
-    Update {
-        update: Some(Kind::NoEndpoints(NoEndpoints { exists })),
-    }
-}
-
-/// An address that is none: the IP is missing.
-pub fn malformed_add() -> Update {
-    let broken = WeightedAddr {
-        addr: Some(TcpAddress {
-            ip: None,
-            port: 70_000,
-        }),
-        weight: WEIGHT,
-        ..Default::default()
-    };
-    let set = WeightedAddrSet {
-        addrs: vec![broken],
-        metric_labels: HashMap::new(),
-    };
-    Update {
-        update: Some(Kind::Add(set)),
-    }
-}
-
 /// A policy of which no part can be understood.
 pub fn malformed_policy() -> OutboundPolicy {
     OutboundPolicy {
         protocol: Some(ProxyProtocol { kind: None }),
         metadata: None,
-    }
-}
-
-/// A server policy of which no part can be understood.
-pub fn malformed_server() -> Server {
-    Server {
-        protocol: Some(inbound::ProxyProtocol { kind: None }),
-        ..Default::default()
     }
 }
 

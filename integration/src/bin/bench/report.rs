@@ -1,26 +1,19 @@
 //! Medians, spans and ratios, as Markdown for people and JSON for programs.
 
-use crate::{load::Outcome, peers::Kind, scenario::Scenario};
+mod figure;
+mod table;
+
+pub(crate) use self::figure::Figure;
+
+use self::table::Part;
+use crate::{
+    load::Outcome,
+    peers::{Group, Kind},
+    scenario::Scenario,
+};
 use anyhow::{Result, bail};
 use serde_json::json;
 use std::{collections::BTreeMap, fmt::Write, path::Path, time::Duration};
-
-/// One row of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Figure {
-    /// Proxy's CPU per request, round trip or GB.
-    Cpu(Scenario),
-    /// Requests, round trips or GB per second.
-    Rate(Scenario),
-    P50(Scenario),
-    P99(Scenario),
-    RssIdleMib,
-    RssLoadMib,
-    RssAfterMib,
-    KibPerConnection,
-    StartMs,
-    BinaryMb,
-}
 
 /// All figures of a run.
 pub(crate) struct Results {
@@ -31,39 +24,6 @@ pub(crate) struct Results {
     peers: Vec<(Kind, Option<String>)>,
     figures: BTreeMap<Figure, BTreeMap<Kind, Vec<f64>>>,
     errors: Vec<String>,
-}
-
-// === impl Figure ===
-
-impl Figure {
-    fn title(self, rate: u64) -> String {
-        match self {
-            Self::Cpu(Scenario::Bulk) => "TCP bulk: CPU s/GB".to_owned(),
-            Self::Cpu(Scenario::Pingpong) => "TCP ping-pong: CPU µs/round trip".to_owned(),
-            Self::Cpu(s) => format!("{}: CPU µs/request", load(s, rate)),
-            Self::Rate(Scenario::Bulk) => "TCP bulk: GB/s".to_owned(),
-            Self::Rate(Scenario::Pingpong) => "TCP ping-pong: round trips/s".to_owned(),
-            Self::Rate(s) => format!("{}: requests/s", load(s, rate)),
-            Self::P50(s) => format!("{}: p50 µs", load(s, rate)),
-            Self::P99(s) => format!("{}: p99 µs", load(s, rate)),
-            Self::RssIdleMib => "RSS idle, MiB".to_owned(),
-            Self::RssLoadMib => "RSS under load, MiB".to_owned(),
-            Self::RssAfterMib => "RSS after load, MiB".to_owned(),
-            Self::KibPerConnection => "KiB per idle client connection".to_owned(),
-            Self::StartMs => "exec to first 200, ms".to_owned(),
-            Self::BinaryMb => "binary, MB".to_owned(),
-        }
-    }
-}
-
-fn load(scenario: Scenario, rate: u64) -> String {
-    match scenario {
-        Scenario::Http1 => "HTTP/1.1, 50 connections".to_owned(),
-        Scenario::Http2 => "HTTP/2, 10×20 streams".to_owned(),
-        Scenario::Http1Rate => format!("HTTP/1.1 at {rate}/s"),
-        Scenario::Http2Rate => format!("HTTP/2 at {rate}/s"),
-        Scenario::Memory | Scenario::Pingpong | Scenario::Bulk => scenario.name().to_owned(),
-    }
 }
 
 // === impl Results ===
@@ -151,15 +111,13 @@ impl Results {
             "Written by `just bench`: medians of {} interleaved runs of {} s, with minimum and \
              maximum; every proxy pinned to core 0 with one worker; load generator, backend and \
              control plane on core 1; all over loopback. CPU is user and system time of the proxy \
-             alone; latencies count from the moment a request was due. Absolute figures belong to \
-             the machine: compare them inside one row.\n",
+             alone; latencies count from the moment a request was due, and what is added to them \
+             is against none. Absolute figures belong to the machine: compare them inside one row.\n",
             self.repeat, self.seconds
         )?;
-        writeln!(text, "{}\n", self.environment())?;
-        self.table(&mut text)?;
-        self.ratios(&mut text)?;
-        if let Some(note) = self.backend_limits() {
-            writeln!(text, "\n{note}")?;
+        writeln!(text, "{}", self.environment())?;
+        for part in Group::ALL.map(|group| Part::of(self, group)) {
+            part.map_or(Ok(()), |part| part.write(&mut text))?;
         }
         if !self.errors.is_empty() {
             writeln!(
@@ -172,11 +130,6 @@ impl Results {
     }
 
     fn environment(&self) -> String {
-        let versions: Vec<_> = self
-            .peers
-            .iter()
-            .filter_map(|(kind, version)| Some(format!("{} {}", kind.name(), version.as_ref()?)))
-            .collect();
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model
@@ -186,113 +139,24 @@ impl Results {
         let endpoints = self.endpoints;
         let plural = if endpoints == 1 { "" } else { "s" };
         format!(
-            "Linux {}, {model}; {}; gossamer out balances over {endpoints} endpoint{plural}.",
+            "Linux {}, {model}; {}gossamer out balances over {endpoints} endpoint{plural}.",
             kernel.trim(),
-            versions.join(", ")
+            self.versions()
         )
     }
 
-    fn table(&self, text: &mut String) -> Result<()> {
-        self.header(text, "", self.peers.iter().map(|(kind, _)| kind.name()))?;
-        for (figure, by_peer) in &self.figures {
-            write!(text, "| {} |", figure.title(self.rate))?;
-            for (kind, _) in &self.peers {
-                let cell = by_peer
-                    .get(kind)
-                    .map_or("–".to_owned(), |values| cell(values));
-                write!(text, " {cell} |")?;
-            }
-            text.push('\n');
-        }
-        Ok(())
-    }
-
-    /// Ours divided by each peer.
-    fn ratios(&self, text: &mut String) -> Result<()> {
-        let others: Vec<Kind> = self
-            .peers
-            .iter()
-            .map(|(kind, _)| *kind)
-            .filter(|kind| !kind.is_ours() && *kind != Kind::None)
-            .collect();
-        let ours: Vec<Kind> = self
-            .peers
-            .iter()
-            .map(|(kind, _)| *kind)
-            .filter(|kind| kind.is_ours())
-            .collect();
-        if others.is_empty() || ours.is_empty() {
-            return Ok(());
-        }
-        text.push_str("\nRatios, ours divided by the peer's median (rates: more is better; all else: less):\n\n");
-        let pairs: Vec<_> = ours
-            .iter()
-            .flat_map(|us| others.iter().map(move |them| (*us, *them)))
-            .collect();
-        let names: Vec<_> = pairs
-            .iter()
-            .map(|(us, them)| format!("{} / {}", us.name(), them.name()))
-            .collect();
-        self.header(text, "", names.iter().map(String::as_str))?;
-        for (figure, by_peer) in &self.figures {
-            let middle = |kind| by_peer.get(&kind).map(|values| median(values));
-            let cells: Vec<_> = pairs
-                .iter()
-                .map(|(us, them)| match (middle(*us), middle(*them)) {
-                    (Some(us), Some(them)) if them > 0.0 => format!("{:.2}", us / them),
-                    _ => "–".to_owned(),
-                })
-                .collect();
-            writeln!(
-                text,
-                "| {} | {} |",
-                figure.title(self.rate),
-                cells.join(" | ")
-            )?;
-        }
-        Ok(())
-    }
-
-    fn header<'a>(
-        &self,
-        text: &mut String,
-        first: &str,
-        names: impl Iterator<Item = &'a str>,
-    ) -> Result<()> {
-        let names: Vec<_> = names.collect();
-        writeln!(text, "| {first} | {} |", names.join(" | "))?;
-        writeln!(text, "|---|{}", "---:|".repeat(names.len()))?;
-        Ok(())
-    }
-
-    /// A rate says little about a proxy when the backend alone is hardly faster.
-    fn backend_limits(&self) -> Option<String> {
-        let mut limited = Vec::new();
-        for scenario in [
-            Scenario::Http1,
-            Scenario::Http2,
-            Scenario::Pingpong,
-            Scenario::Bulk,
-        ] {
-            let Some(by_peer) = self.figures.get(&Figure::Rate(scenario)) else {
-                continue;
-            };
-            let Some(alone) = by_peer.get(&Kind::None).map(|values| median(values)) else {
-                continue;
-            };
-            for (kind, values) in by_peer.iter().filter(|(kind, _)| **kind != Kind::None) {
-                if median(values) * 1.2 > alone {
-                    limited.push(format!("{} of {}", load(scenario, self.rate), kind.name()));
-                }
+    /// Each program once, in a list that goes on.
+    fn versions(&self) -> String {
+        let mut versions: Vec<&str> = Vec::new();
+        for version in self.peers.iter().filter_map(|(_, v)| v.as_deref()) {
+            if !versions.contains(&version) {
+                versions.push(version);
             }
         }
-        (!limited.is_empty()).then(|| {
-            format!(
-                "Limited by load generator and backend, so that the rate says little (CPU per \
-                 request holds): {}.",
-                limited.join(", ")
-            )
-        })
+        match versions.as_slice() {
+            [] => String::new(),
+            some => format!("{}; ", some.join(", ")),
+        }
     }
 
     fn json(&self) -> serde_json::Value {
@@ -319,49 +183,9 @@ impl Results {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
-    }
-}
-
-fn cell(values: &[f64]) -> String {
-    let (min, max) = values
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| {
-            (min.min(*v), max.max(*v))
-        });
-    let middle = median(values);
-    if values.len() == 1 || min == max {
-        return number(middle);
-    }
-    format!("{} ({}–{})", number(middle), number(min), number(max))
-}
-
-/// Three significant digits or so.
-fn number(value: f64) -> String {
-    match value.abs() {
-        v if v >= 10_000.0 => format!("{:.1}k", value / 1000.0),
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cell_is_the_median_with_its_span() {
-        assert_eq!(cell(&[3.0, 1.0, 2.0]), "2.00 (1.00–3.00)");
-        assert_eq!(cell(&[16_900.0]), "16.9k");
-        assert_eq!(median(&[1.0, 2.0]), 1.5);
-    }
 
     #[test]
     fn errors_make_the_run_fail() {

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// One kind of load.
+/// One kind of load. Scenarios run in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
@@ -20,6 +20,12 @@ pub(crate) enum Scenario {
     Pingpong,
     /// TCP, 4 connections, from the server.
     Bulk,
+    /// TLS to the server's end of a pair, 16 at a time, one request on each connection.
+    Handshake,
+    /// The same, every session resumed.
+    HandshakeResumed,
+    /// Full ones, with the group that holds against quantum computers.
+    HandshakePostQuantum,
 }
 
 /// Port of each protocol, the same at the backend and at every proxy.
@@ -36,17 +42,21 @@ impl Port {
 
     /// The Service that stands for the port.
     pub(crate) fn service(self) -> String {
+        self.service_in("bench")
+    }
+
+    /// The same, of which the endpoint is a sidecar that proves its identity.
+    pub(crate) fn meshed_service(self) -> String {
+        self.service_in("mesh")
+    }
+
+    fn service_in(self, namespace: &str) -> String {
         let name = format!("{self:?}").to_ascii_lowercase();
-        format!("{name}.bench.svc.cluster.local:{}", self as u16)
+        format!("{name}.{namespace}.svc.cluster.local:{}", self as u16)
     }
 }
 
 impl Scenario {
-    /// Every scenario, in the order in which they run.
-    pub(crate) fn all() -> Vec<Self> {
-        Self::value_variants().to_vec()
-    }
-
     /// The name on the command line and in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -57,13 +67,21 @@ impl Scenario {
             Self::Http2Rate => "http2-rate",
             Self::Pingpong => "pingpong",
             Self::Bulk => "bulk",
+            Self::Handshake => "handshake",
+            Self::HandshakeResumed => "handshake-resumed",
+            Self::HandshakePostQuantum => "handshake-post-quantum",
         }
     }
 
     /// The port it uses.
     pub(crate) fn port(self) -> Port {
         match self {
-            Self::Memory | Self::Http1 | Self::Http1Rate => Port::Http1,
+            Self::Memory
+            | Self::Http1
+            | Self::Http1Rate
+            | Self::Handshake
+            | Self::HandshakeResumed
+            | Self::HandshakePostQuantum => Port::Http1,
             Self::Http2 | Self::Http2Rate => Port::Http2,
             Self::Pingpong => Port::Echo,
             Self::Bulk => Port::Bulk,
@@ -80,6 +98,9 @@ impl Scenario {
             Self::Http2Rate => ("http2", 4, 8, rate),
             Self::Pingpong => ("pingpong", 16, 1, 0),
             Self::Bulk => ("bulk", 4, 1, 0),
+            Self::Handshake | Self::HandshakeResumed | Self::HandshakePostQuantum => {
+                (self.name(), 16, 1, 0)
+            }
         };
         format!("{mode} --connections {connections} --streams {streams} --rate {rate}")
             .split(' ')
@@ -90,5 +111,13 @@ impl Scenario {
     /// Whether it runs at a fixed rate, so that its latencies mean something.
     pub(crate) fn is_paced(self) -> bool {
         matches!(self, Self::Http1Rate | Self::Http2Rate)
+    }
+
+    /// Whether every request takes a new connection with a TLS handshake.
+    pub(crate) fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::Handshake | Self::HandshakeResumed | Self::HandshakePostQuantum
+        )
     }
 }

@@ -4,7 +4,7 @@ use super::{Pace, Shared};
 use anyhow::{Result, bail};
 use std::net::SocketAddr;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -34,13 +34,17 @@ pub(super) async fn idle(addr: SocketAddr, connections: usize) -> Result<Vec<Tcp
     Ok(held)
 }
 
-async fn connect(addr: SocketAddr) -> Result<TcpStream> {
+pub(super) async fn connect(addr: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-async fn ask(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
+/// One request and its answer.
+pub(super) async fn ask<S>(stream: &mut S, buffer: &mut Vec<u8>) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     buffer.clear();
     stream.write_all(REQUEST).await?;
     loop {
