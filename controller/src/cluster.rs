@@ -190,7 +190,7 @@ impl Cluster {
         let skipped = self
             .configured(pod, |config| config.skip_inbound_ports.as_ref())
             .is_some_and(|ports| ports.contains(port));
-        if skipped || !self.meshed(pod) {
+        if skipped || PROXY_PORTS.contains(&port) || !self.meshed(pod) {
             return None;
         }
         let account = ServiceAccount::new(&pod.key.namespace, &pod.service_account)?;
@@ -224,6 +224,9 @@ impl Cluster {
         self.namespaces.get(name)?.namespace.as_deref()
     }
 }
+
+/// A proxy's own tap and admin ports, which it serves in clear.
+const PROXY_PORTS: [u16; 2] = [4190, 4191];
 
 /// `LINKERD2_PROXY_INBOUND_LISTEN_ADDR` of a proxy that nobody told otherwise.
 const DEFAULT_INBOUND_PORT: u16 = 4143;
