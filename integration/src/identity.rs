@@ -154,7 +154,10 @@ impl IdentityService {
 
     /// Answers those who ask for `identity` like this from now on.
     pub fn answers_for(&self, identity: &str, answers: Answers) {
-        self.state.lock().by_name.insert(identity.to_owned(), answers);
+        self.state
+            .lock()
+            .by_name
+            .insert(identity.to_owned(), answers);
     }
 
     /// Sends the roots of `authorities` along from now on.
@@ -239,7 +242,7 @@ impl Issue {
 // === impl Dates ===
 
 impl Dates {
-    fn from_now(self) -> Validity {
+    fn validity(self) -> Validity {
         match self {
             Self::Lasting(time) => Validity::lasting(time),
             Self::Over => Validity::over(),
@@ -302,7 +305,7 @@ impl Service {
 fn respond(state: &State, request: &CertifyRequest, issue: &Issue) -> Response<CertifyResponse> {
     let authority = issue.by.as_ref().unwrap_or(&state.authority);
     let name = issue.name.as_ref().unwrap_or(&request.identity);
-    let validity = issue.dates.from_now();
+    let validity = issue.dates.validity();
     let csr = &request.certificate_signing_request;
     let leaf = authority.sign_request(csr, &[name], validity);
     let intermediates = authority.intermediates();

@@ -344,12 +344,18 @@ fn pem_block(label: &str, der: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut base64 = String::new();
     for group in der.chunks(3) {
-        let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = group
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
         let bits = bits << (8 * (3 - group.len()));
         for n in 0..4 {
             let sextet = bits >> (18 - 6 * n) & 63;
             let is_padding = n > group.len();
-            base64.push(if is_padding { '=' } else { ALPHABET[sextet as usize].into() });
+            base64.push(if is_padding {
+                '='
+            } else {
+                ALPHABET[sextet as usize].into()
+            });
         }
     }
     let mut text = format!("-----BEGIN {label}-----\n");

@@ -56,7 +56,9 @@ impl Client {
     pub fn new(name: &str) -> Self {
         let verifier = Arc::new(Anyone);
         Self::with(name, &[&TLS13, &TLS12], |builder| {
-            builder.dangerous().with_custom_certificate_verifier(verifier)
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
         })
     }
 
@@ -72,7 +74,9 @@ impl Client {
     pub fn tls_1_2(name: &str) -> Self {
         let verifier = Arc::new(Anyone);
         Self::with(name, &[&TLS12], |builder| {
-            builder.dangerous().with_custom_certificate_verifier(verifier)
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
         })
     }
 
@@ -80,8 +84,7 @@ impl Client {
     where
         F: FnOnce(
             rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>,
-        )
-            -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
+        ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
     {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
@@ -95,7 +98,9 @@ impl Client {
 
     /// Presents `leaf` when it is asked to.
     pub fn certificate(mut self, leaf: &Leaf) -> Self {
-        let key = provider().key_provider.load_private_key(leaf.key.clone_key());
+        let key = provider()
+            .key_provider
+            .load_private_key(leaf.key.clone_key());
         let key = rustls::sign::CertifiedKey::new(leaf.chain.clone(), key.expect("a key"));
         let resolver = rustls::sign::SingleCertAndKey::from(key);
         self.config.client_auth_cert_resolver = Arc::new(resolver);
@@ -128,7 +133,8 @@ impl Client {
     /// When either side refuses the other.
     pub async fn connect(&self, addr: SocketAddr) -> io::Result<ClientStream> {
         let from = self.from.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        self.connect_over(tcp::connect_from(from, addr).await?).await
+        self.connect_over(tcp::connect_from(from, addr).await?)
+            .await
     }
 
     /// [`connect`](Self::connect) on a socket that is connected.
@@ -212,7 +218,9 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(authority: &Authority) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.anchor()).expect("a root is a certificate");
+    roots
+        .add(authority.anchor())
+        .expect("a root is a certificate");
     roots
 }
 
@@ -253,7 +261,9 @@ impl ServerCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

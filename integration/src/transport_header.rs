@@ -72,7 +72,9 @@ impl TransportHeader {
         let mut preface = [0; PREFACE.len()];
         from.read_exact(&mut preface).await?;
         if preface != PREFACE {
-            return Err(io::Error::other(format!("no transport header: {preface:?}")));
+            return Err(io::Error::other(format!(
+                "no transport header: {preface:?}"
+            )));
         }
         let length = from.read_u32().await?;
         if length > 1024 {

@@ -3,11 +3,13 @@
 //! Paths, methods and answers are Linkerd's. Calls that change something are taken from loopback
 //! only, and `/env.json` shows the mesh's own variables and no other. Runs on the control thread.
 
+mod gzip;
+
 use crate::{addr::unmap, identity::Identity, log, metrics::process::Process};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CONTENT_TYPE},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -99,7 +101,7 @@ impl Admin {
         match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" => self.readiness(),
-            "/metrics" => text(StatusCode::OK, self.process.render()),
+            "/metrics" => self.metrics(request.headers()),
             "/env.json" => self.env(&request),
             "/proxy-log-level" | "/shutdown" if !is_local => {
                 text(StatusCode::FORBIDDEN, LOOPBACK_ONLY)
@@ -118,6 +120,24 @@ impl Admin {
             true => text(StatusCode::OK, "ready\n"),
             false => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let page = self.process.render();
+        let mut answer = match gzip::is_accepted(headers) {
+            false => text(StatusCode::OK, page),
+            true => {
+                let mut answer = text(StatusCode::OK, gzip::compress(page.as_bytes()));
+                answer
+                    .headers_mut()
+                    .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                answer
+            }
+        };
+        answer
+            .headers_mut()
+            .insert(VARY, HeaderValue::from_static("accept-encoding"));
+        answer
     }
 
     async fn log_level(&self, request: Request<Incoming>) -> Answer {

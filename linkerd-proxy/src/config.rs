@@ -4,6 +4,7 @@
 //! of Linkerd's variables exist without being acted on yet. Field docs name the variable without
 //! its prefix `LINKERD2_PROXY_`.
 
+mod cores;
 mod env;
 mod identity;
 pub mod parse;
@@ -40,7 +41,8 @@ pub struct Config {
     pub shutdown_endpoint: bool,
     /// How long a drain may last (`SHUTDOWN_GRACE_PERIOD`).
     pub shutdown_grace: Duration,
-    /// Worker threads (`CORES`).
+    /// Worker threads: `CORES_MAX`, or else `CORES_MAX_RATIO` of the cores there are, or else 1;
+    /// not below `CORES_MIN` (or `CORES`), nor above the cores there are.
     pub cores: usize,
     /// How long series of vanished targets stay on the page (`METRICS_RETAIN_IDLE`).
     pub metrics_retain_idle: Duration,

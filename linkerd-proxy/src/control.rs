@@ -8,6 +8,7 @@
 mod client;
 mod destination;
 mod identity;
+mod names;
 mod policy;
 mod profile;
 mod stream;
@@ -20,7 +21,7 @@ use crate::{
     addr::Target,
     balance::Endpoints,
     config::{self, Config, Control, Service},
-    dns::{Answer, ResolveError, Resolver},
+    dns::{ResolveError, Resolver},
     identity::Identity,
     metrics::Registry,
 };
@@ -123,19 +124,25 @@ impl Discovery {
         })
     }
 
-    /// The addresses of a name that the control plane does not know.
+    /// The addresses of a name that the control plane does not know, kept up to date for as long as
+    /// there is a receiver.
     ///
     /// # Errors
     ///
-    /// Those of the resolver.
-    pub async fn resolve(&self, name: &str, port: u16) -> Result<Answer, ResolveError> {
+    /// Those of the resolver, when it finds none at first.
+    pub async fn resolve(
+        &self,
+        name: &str,
+        port: u16,
+    ) -> Result<watch::Receiver<Endpoints>, ResolveError> {
         let (tx, rx) = oneshot::channel();
-        let (resolver, name) = (self.0.resolver.clone(), name.to_owned());
+        let (resolver, name) = (self.0.resolver.clone(), Arc::<str>::from(name));
+        let look_up = move || {
+            let (resolver, name) = (resolver.clone(), name.clone());
+            async move { resolver.resolve(&name, port).await }
+        };
         // Sockets of the resolver belong to the control thread.
-        self.0.control.spawn(async move {
-            // Nobody waits any more if this fails.
-            let _ = tx.send(resolver.resolve(&name, port).await);
-        });
+        self.0.control.spawn(names::follow(look_up, tx));
         rx.await.unwrap_or_else(|_| Err(ResolveError::stopping()))
     }
 

@@ -32,8 +32,10 @@ pub enum Protocol {
         /// In lower case.
         sni: Option<String>,
     },
-    /// Anything else, and bytes that did not decide in time.
+    /// Anything else.
     Opaque,
+    /// Bytes that did not decide in time; to be treated as opaque.
+    Undecided,
     /// Nothing: the client closed its side without a byte.
     Closed,
 }
@@ -54,7 +56,7 @@ pub async fn detect(conn: &mut Conn, timeout: Duration) -> io::Result<Protocol> 
         let judged = timeout_at(deadline, conn.peek_past(seen, MAX_PEEK, judge)).await;
         let Ok(judged) = judged else {
             conn.take_ahead()?;
-            return Ok(Protocol::Opaque);
+            return Ok(Protocol::Undecided);
         };
         match judged? {
             (_, Some(protocol)) => return Ok(protocol),

@@ -125,6 +125,10 @@ impl Dial {
         let connected = credentials
             .connect(tcp, &secure.peer, peer_port.is_some())
             .await
+            .inspect_err(|error| {
+                let server_id = &secure.peer.identity;
+                tracing::warn!(%addr, %server_id, %error, "TLS to endpoint failed");
+            })
             .map_err(|source| ConnectError::Tls { addr, source })?;
         Ok(Dialled {
             conn: Conn::tls(connected.stream).metered(self.meter.open()),

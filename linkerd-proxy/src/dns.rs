@@ -13,8 +13,8 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Answers are asked for again no sooner than this.
-const MIN_TTL: Duration = Duration::from_secs(5);
+/// Answers are asked for again no sooner than this, whatever they and the configuration say.
+pub const MIN_TTL: Duration = Duration::from_secs(5);
 
 /// A look-up takes no longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -151,12 +151,18 @@ impl Resolver {
     }
 
     fn clamp(&self, valid_until: Instant) -> Duration {
-        let (min, max) = self.ttl;
-        let ttl = valid_until.saturating_duration_since(Instant::now());
-        ttl.max(min.unwrap_or_default())
-            .min(max.unwrap_or(Duration::MAX))
-            .max(MIN_TTL)
+        clamp(
+            valid_until.saturating_duration_since(Instant::now()),
+            self.ttl,
+        )
     }
+}
+
+/// For how long an answer is used that holds for `ttl`.
+fn clamp(ttl: Duration, (min, max): (Option<Duration>, Option<Duration>)) -> Duration {
+    ttl.max(min.unwrap_or_default())
+        .min(max.unwrap_or(Duration::MAX))
+        .max(MIN_TTL)
 }
 
 /// The address that Kubernetes writes into the first label of a pod's SRV target: `10-1-2-3.`,
@@ -180,5 +186,21 @@ mod tests {
         );
         assert_eq!(pod_ip("fd00--1.dst."), "fd00::1".parse().ok());
         assert_eq!(pod_ip("pod-0.dst."), None);
+    }
+
+    #[test]
+    fn answers_are_used_for_as_long_as_they_hold_within_bounds() {
+        let secs = |n| Some(Duration::from_secs(n));
+        for (ttl, bounds, want) in [
+            (60, (None, None), 60),
+            (1, (None, None), 5),
+            (1, (None, secs(2)), 5),
+            (60, (secs(120), None), 120),
+            (600, (None, secs(90)), 90),
+            (600, (secs(120), secs(90)), 90),
+        ] {
+            let used = clamp(Duration::from_secs(ttl), bounds);
+            assert_eq!(Some(used), secs(want), "{ttl} s within {bounds:?}");
+        }
     }
 }

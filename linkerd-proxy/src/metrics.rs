@@ -4,12 +4,16 @@
 //! Handles are resolved when a stack is built, never while a request passes. Counters are relaxed
 //! atomics and the only thing that workers share on the request path.
 
+pub mod detect;
 pub mod http;
 pub mod identity;
+mod kept;
 pub mod labels;
 pub mod process;
 pub mod registry;
 pub mod tls;
 pub mod transport;
+
+use self::kept::Kept;
 
 pub use self::registry::{Labels, Registry, label};

@@ -6,11 +6,12 @@
 //!                               +- opaque:                backend --------------+
 //! ```
 //!
-//! Read from top to bottom: one chapter for each arrow. `connect` is [`crate::tcp`] and
+//! Read from top to bottom: one chapter for each arrow. `dial` is [`crate::dial`] and
 //! [`crate::http::client`]; what discovery knows of a target is kept in [`destination`].
 //! Everything here belongs to one worker.
 
 mod destination;
+mod distribute;
 mod endpoint;
 mod stack;
 
@@ -130,9 +131,7 @@ impl Outbound {
             detect::Protocol::Http1 => self.http1(conn, None).await,
             detect::Protocol::Http2 => Box::pin(self.http2(conn, None)).await,
             detect::Protocol::Closed => Ok(()),
-            detect::Protocol::Tls { .. } | detect::Protocol::Opaque => {
-                Err("not redirected here, and not HTTP: nothing says where it goes".into())
-            }
+            _ => Err("not redirected here, and not HTTP: nothing says where it goes".into()),
         }
     }
 
@@ -156,6 +155,7 @@ impl Outbound {
         dst: Rc<Destination>,
         timeout: Duration,
     ) -> Result<(), BoxError> {
+        let started = Instant::now();
         let ahead = match dst.speaks.get() {
             Speaks::Client => None,
             Speaks::Server => return Box::pin(self.opaque(conn, &dst, None)).await,
@@ -164,8 +164,9 @@ impl Outbound {
         if dst.speaks.get() == Speaks::Server {
             return Box::pin(self.opaque(conn, &dst, ahead)).await;
         }
-        let protocol = detect(&mut conn, timeout).await?;
-        self.count_protocol(&dst, &protocol);
+        let detected = detect(&mut conn, timeout).await;
+        dst.stack().detect.detected(&detected, started.elapsed());
+        let protocol = detected?;
         match protocol {
             detect::Protocol::Http1 | detect::Protocol::Http2 => {
                 drop(ahead);
@@ -426,20 +427,6 @@ impl Outbound {
                 "outbound_tcp_errors_total",
                 vec![label("error", error.name())],
             )
-            .increment(1);
-    }
-
-    fn count_protocol(&self, dst: &Destination, protocol: &detect::Protocol) {
-        let name = match protocol {
-            detect::Protocol::Http1 => "http/1",
-            detect::Protocol::Http2 => "http/2",
-            detect::Protocol::Tls { .. } => "tls",
-            detect::Protocol::Opaque | detect::Protocol::Closed => "opaq",
-        };
-        let mut labels = vec![label("protocol", name)];
-        crate::metrics::labels::reference(&mut labels, "parent", dst.stack().parent());
-        self.metrics
-            .counter("outbound_tcp_protocol_connections_total", labels)
             .increment(1);
     }
 }

@@ -8,8 +8,8 @@ mod inbound;
 pub use self::{
     endpoint::{Endpoint, Hint, Mesh, WEIGHT, add, malformed_add, no_endpoints, remove},
     inbound::{
-        authenticated_port, detected_port, malformed_server, mesh_tls_port, only_for, open_port,
-        opaque_port,
+        authenticated_port, detected_port, malformed_server, mesh_tls_port, only_for, opaque_port,
+        open_port,
     },
 };
 use linkerd2_proxy_api::{

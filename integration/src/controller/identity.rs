@@ -42,7 +42,10 @@ impl Material {
         };
         material.issuer(issuer);
         pki::replace(&material.path("trust-anchors.pem"), &material.anchors);
-        pki::replace(&material.path("token-key.pub.pem"), &signer.public_key_pem());
+        pki::replace(
+            &material.path("token-key.pub.pem"),
+            &signer.public_key_pem(),
+        );
         material
     }
 
@@ -83,11 +86,7 @@ impl Material {
 
 impl Controller {
     /// Starts one that is an identity service too, with more `flags`.
-    pub fn with_identity(
-        manifests: &[(&str, &str)],
-        material: &Material,
-        flags: &[&str],
-    ) -> Self {
+    pub fn with_identity(manifests: &[(&str, &str)], material: &Material, flags: &[&str]) -> Self {
         let ip = addr::unique_ip();
         let mut args = material.args((ip, 8080).into());
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));

@@ -1,6 +1,9 @@
 //! The real controller as the identity service of a machine.
 
-use crate::rig::{SOON, WEB_PORT, mesh::{client_id, server_id}};
+use crate::rig::{
+    SOON, WEB_PORT,
+    mesh::{client_id, server_id},
+};
 use integration::{
     client,
     controller::{Certified, Controller, Material, certify, request},
@@ -58,12 +61,15 @@ impl Service {
     /// How often a request ended so.
     fn counted(&self, result: &str) -> f64 {
         let labels = [("result", result)];
-        self.controller.metrics().sum("identity_certify_total", &labels)
+        self.controller
+            .metrics()
+            .sum("identity_certify_total", &labels)
     }
 
     fn refused(&self) -> f64 {
         let metrics = self.controller.metrics();
-        metrics.sum("identity_certify_total", &[]) - metrics.sum("identity_certify_total", &[("result", "ok")])
+        metrics.sum("identity_certify_total", &[])
+            - metrics.sum("identity_certify_total", &[("result", "ok")])
     }
 }
 
@@ -80,9 +86,16 @@ async fn a_certificate_is_for_the_name_alone_and_for_a_day() {
         let service = Service::with(key, &[], &[]);
         let certified = service.certified().await;
         let (_, leaf) = parse_x509_certificate(&certified.chain[0]).expect("a certificate");
-        let names = leaf.subject_alternative_name().expect("readable").expect("there");
+        let names = leaf
+            .subject_alternative_name()
+            .expect("readable")
+            .expect("there");
         let name = client_id();
-        assert_eq!(names.value.general_names, [GeneralName::DNSName(&name)], "{key:?}");
+        assert_eq!(
+            names.value.general_names,
+            [GeneralName::DNSName(&name)],
+            "{key:?}"
+        );
         assert!(!leaf.is_ca());
         let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
@@ -91,10 +104,20 @@ async fn a_certificate_is_for_the_name_alone_and_for_a_day() {
         let day = 24 * 3600;
         let left = until.timestamp() - now;
         // The issuer ends in a day, and no certificate outlives it.
-        assert!((day - 60..=day + 21).contains(&left), "{key:?}: {left} s left");
+        assert!(
+            (day - 60..=day + 21).contains(&left),
+            "{key:?}: {left} s left"
+        );
         assert_eq!(certified.valid_until, until.timestamp());
-        assert_eq!(certified.chain.len(), 2, "{key:?}: the issuer comes with it");
-        assert_eq!(issuer_of(&certified.chain[1]), "root.gossamer.cluster.local");
+        assert_eq!(
+            certified.chain.len(),
+            2,
+            "{key:?}: the issuer comes with it"
+        );
+        assert_eq!(
+            issuer_of(&certified.chain[1]),
+            "root.gossamer.cluster.local"
+        );
         assert_eq!(service.counted("ok"), 1.0);
     }
 }
@@ -114,7 +137,9 @@ async fn a_certificate_never_outlives_its_issuer() {
     assert_eq!(certified.valid_until, hour.until.unix_timestamp());
     let ttl = controller.metrics().sum("issuer_cert_ttl_seconds", &[]);
     assert!((3000.0..=3600.0).contains(&ttl), "{ttl}");
-    let end = controller.metrics().sum("issuer_cert_expiration_timestamp_seconds", &[]);
+    let end = controller
+        .metrics()
+        .sum("issuer_cert_expiration_timestamp_seconds", &[]);
     assert_eq!(end, hour.until.unix_timestamp() as f64);
 }
 
@@ -137,8 +162,17 @@ async fn bad_tokens_are_refused_with_their_reason() {
         ("garbage", "garbage".to_owned()),
         ("no signature", format!("{head}.")),
         ("another signature", format!("{head}.{}", "A".repeat(86))),
-        ("no algorithm", format!("eyJhbGciOiJub25lIn0.{}.", good.split('.').nth(1).expect("claims"))),
-        ("an expired token", service.signer.sign(&of("web").expired())),
+        (
+            "no algorithm",
+            format!(
+                "eyJhbGciOiJub25lIn0.{}.",
+                good.split('.').nth(1).expect("claims")
+            ),
+        ),
+        (
+            "an expired token",
+            service.signer.sign(&of("web").expired()),
+        ),
         ("an early token", service.signer.sign(&of("web").early())),
         ("another service account", service.signer.token("api")),
         ("another audience", service.signer.sign(&other_audience)),
@@ -157,7 +191,10 @@ async fn bad_tokens_are_refused_with_their_reason() {
         if token.len() < 1 << 20 {
             assert_eq!(service.refused(), before + 1.0, "{what}: it is counted");
         }
-        assert!(!service.controller.log().contains(&good), "no token is ever logged");
+        assert!(
+            !service.controller.log().contains(&good),
+            "no token is ever logged"
+        );
     }
     let log = service.controller.log();
     assert!(log.contains(&client_id()), "refusals are in the log: {log}");
@@ -182,10 +219,22 @@ async fn bad_requests_are_refused_with_their_reason() {
         ("a signature that is wrong", &name, broken(&good)),
         ("no name", &name, request(&[]).0),
         ("somebody else's name", &name, request(&[&server_id()]).0),
-        ("another name beside it", &name, request(&[&name, "shop.example"]).0),
-        ("an address beside it", &name, request(&[&name, "10.0.0.1"]).0),
+        (
+            "another name beside it",
+            &name,
+            request(&[&name, "shop.example"]).0,
+        ),
+        (
+            "an address beside it",
+            &name,
+            request(&[&name, "10.0.0.1"]).0,
+        ),
         ("any name", &name, request(&["*"]).0),
-        ("a name that the token is not for", &server_id(), request(&[&server_id()]).0),
+        (
+            "a name that the token is not for",
+            &server_id(),
+            request(&[&server_id()]).0,
+        ),
         ("no identity", &String::new(), good.clone()),
         ("half of it", &name, good[..good.len() / 2].to_vec()),
     ] {
@@ -194,7 +243,10 @@ async fn bad_requests_are_refused_with_their_reason() {
         let status = certify(addr, identity, &token, csr).await.err();
         let status = status.unwrap_or_else(|| panic!("{what}: certified"));
         assert!(
-            matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition),
+            matches!(
+                status.code(),
+                Code::InvalidArgument | Code::FailedPrecondition
+            ),
             "{what}: {status}"
         );
         assert!(!status.message().is_empty(), "{what}: it is not said why");
@@ -207,8 +259,13 @@ async fn bad_requests_are_refused_with_their_reason() {
 async fn a_new_issuer_signs_from_the_next_request_on() {
     let service = Service::start();
     let before = service.certified().await;
-    assert_eq!(issuer_of(&before.chain[0]), "identity.gossamer.cluster.local");
-    service.material.issuer(&service.root.issuer("the next one"));
+    assert_eq!(
+        issuer_of(&before.chain[0]),
+        "identity.gossamer.cluster.local"
+    );
+    service
+        .material
+        .issuer(&service.root.issuer("the next one"));
     eventually::holds("it signs", SOON, || async {
         issuer_of(&service.certified().await.chain[0]) == "the next one"
     })
@@ -220,10 +277,19 @@ async fn a_bad_issuer_keeps_the_last_good_one_and_shouts() {
     let service = Service::start();
     let other = service.root.issuer("another key's");
     let stranger = Authority::root("another root").issuer("a stranger");
-    let ended = service.root.issuer_with("ended", Key::P256, Validity::over());
-    let early = service.root.issuer_with("early", Key::P256, Validity::to_come());
+    let ended = service
+        .root
+        .issuer_with("ended", Key::P256, Validity::over());
+    let early = service
+        .root
+        .issuer_with("early", Key::P256, Validity::to_come());
     let leaf = service.root.leaf("leaf");
-    let failures = || service.controller.metrics().sum("identity_issuer_reload_failures_total", &[]);
+    let failures = || {
+        service
+            .controller
+            .metrics()
+            .sum("identity_issuer_reload_failures_total", &[])
+    };
     for (what, certificate, key) in [
         ("no PEM", "garbage".to_owned(), other.key_pem()),
         ("no key", other.chain_pem(), "garbage".to_owned()),
@@ -243,7 +309,11 @@ async fn a_bad_issuer_keeps_the_last_good_one_and_shouts() {
         assert!(verbose.contains("issuer"), "{what}: {verbose}");
         assert!(service.controller.log().contains("ERROR"), "{what}");
         let certified = service.certified().await;
-        assert_eq!(issuer_of(&certified.chain[0]), "identity.gossamer.cluster.local", "{what}");
+        assert_eq!(
+            issuer_of(&certified.chain[0]),
+            "identity.gossamer.cluster.local",
+            "{what}"
+        );
     }
     service.material.issuer(&other);
     eventually::holds("a good one again", SOON, || async {
@@ -322,14 +392,25 @@ async fn a_mesh_of_the_real_parts_authenticates_both_sides() {
     let uri = "http://api.demo.svc.cluster.local/headers";
     let id = format!("l5d-client-id: {}", client_id());
     eventually::holds("it is authenticated", SOON * 2, || async {
-        client::get(client.port(WEB_PORT), uri).await.text().contains(&id)
+        client::get(client.port(WEB_PORT), uri)
+            .await
+            .text()
+            .contains(&id)
     })
     .await;
     assert!(server.handshakes("inbound", "ok") > 0.0);
     let (server_id, client_id) = (server_id(), client_id());
-    let out = [("direction", "outbound"), ("tls", "true"), ("server_id", server_id.as_str())];
+    let out = [
+        ("direction", "outbound"),
+        ("tls", "true"),
+        ("server_id", server_id.as_str()),
+    ];
     assert!(client.metric("request_total", &out) > 0.0);
-    let into = [("direction", "inbound"), ("tls", "true"), ("client_id", client_id.as_str())];
+    let into = [
+        ("direction", "inbound"),
+        ("tls", "true"),
+        ("client_id", client_id.as_str()),
+    ];
     assert!(server.metric("request_total", &into) > 0.0);
     assert_eq!(service.counted("ok"), 2.0);
     // And somebody who insists on the name is content.
@@ -348,7 +429,13 @@ async fn a_sidecar_with_a_token_of_somebody_else_never_becomes_ready() {
         .token(&service.signer.token("api"))
         .inbound(8080, app.addr())
         .spawn();
-    eventually::holds("it is refused", SOON * 4, || async { service.refused() > 0.0 }).await;
-    eventually::holds("it says so", SOON * 4, || async { forger.log().contains("WARN") }).await;
+    eventually::holds("it is refused", SOON * 4, || async {
+        service.refused() > 0.0
+    })
+    .await;
+    eventually::holds("it says so", SOON * 4, || async {
+        forger.log().contains("WARN")
+    })
+    .await;
     assert_eq!(forger.ask("GET", "/ready", "").status, 503, "{name}");
 }

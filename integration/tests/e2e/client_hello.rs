@@ -81,15 +81,28 @@ async fn large_first_messages_are_answered() {
     let hello = ClientHello::tls_1_3(&server_id());
     for (what, bytes) in [
         ("as small as can be", hello.record()),
-        ("of several segments", hello.clone().unknown(1, 2000).record()),
-        ("with a hundred extensions", hello.clone().unknown(100, 8).record()),
+        (
+            "of several segments",
+            hello.clone().unknown(1, 2000).record(),
+        ),
+        (
+            "with a hundred extensions",
+            hello.clone().unknown(100, 8).record(),
+        ),
         ("of eight KiB", hello.clone().unknown(8, 1000).record()),
         ("of fifteen KiB", hello.clone().unknown(15, 1000).record()),
         ("in two records", hello.clone().records(200)),
-        ("of six KiB in records of a hundred bytes", hello.clone().unknown(6, 1000).records(100)),
+        (
+            "of six KiB in records of a hundred bytes",
+            hello.clone().unknown(6, 1000).records(100),
+        ),
     ] {
         let start = answer(&mesh, what, &bytes).await;
-        assert_eq!(start[..3], [22, 3, 3], "a ServerHello to one {what}: {start:?}");
+        assert_eq!(
+            start[..3],
+            [22, 3, 3],
+            "a ServerHello to one {what}: {start:?}"
+        );
     }
     assert_eq!(app.accepted(), 0);
 }
@@ -117,7 +130,11 @@ async fn large_first_messages_for_somebody_else_pass_untouched() {
             raw.expect(&bytes).await;
         }
     }
-    assert_eq!(mesh.server.metric("tls_handshakes_total", &[("direction", "inbound")]), 0.0);
+    assert_eq!(
+        mesh.server
+            .metric("tls_handshakes_total", &[("direction", "inbound")]),
+        0.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +154,11 @@ async fn first_messages_that_ask_for_what_is_not_spoken_get_an_alert() {
     let name = server_id();
     for (what, hello, code) in [
         ("TLS 1.2", ClientHello::tls_1_2(&name), 70),
-        ("TLS 1.3 without a share", ClientHello::tls_1_2(&name).extension(43, &[2, 3, 4]), 40),
+        (
+            "TLS 1.3 without a share",
+            ClientHello::tls_1_2(&name).extension(43, &[2, 3, 4]),
+            40,
+        ),
     ] {
         let mut raw = Raw::connect(mesh.app()).await;
         raw.send(hello.record()).await;
@@ -147,8 +168,14 @@ async fn first_messages_that_ask_for_what_is_not_spoken_get_an_alert() {
     }
     assert_eq!(app.accepted(), 0, "nothing reached the application");
     let metrics = mesh.server.metrics();
-    assert_eq!(metrics.sum("tls_handshakes_total", &[("result", "ok")]), 0.0);
-    assert_eq!(metrics.sum("tls_handshakes_total", &[("result", "protocol_version")]), 1.0);
+    assert_eq!(
+        metrics.sum("tls_handshakes_total", &[("result", "ok")]),
+        0.0
+    );
+    assert_eq!(
+        metrics.sum("tls_handshakes_total", &[("result", "protocol_version")]),
+        1.0
+    );
 }
 
 /// `message` with the bytes at `at` replaced.
@@ -160,8 +187,8 @@ fn with(mut message: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_first_messages_do_no_harm() {
     let app = tcp::Server::silent().await;
-    let plan = Plan::new(Way::Port)
-        .server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms"));
+    let plan =
+        Plan::new(Way::Port).server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms"));
     let mesh = plan.start(app.addr());
     let memory = mesh.server.rss_kib();
     let whole = ClientHello::tls_1_3(&server_id()).record();
@@ -171,15 +198,39 @@ async fn hostile_first_messages_do_no_harm() {
         .map(|n| (format!("the first {n} bytes"), whole[..n].to_vec()))
         .collect();
     cases.extend([
-        ("a record of 64 KiB".to_owned(), with(whole.clone(), 3, &[0xff, 0xff])),
-        ("an empty record".to_owned(), [vec![22, 3, 1, 0, 0], whole.clone()].concat()),
-        ("a message of 16 MiB".to_owned(), with(whole.clone(), 6, &[0xff; 3])),
-        ("a session of 255 bytes".to_owned(), with(whole.clone(), 43, &[255])),
-        ("suites without end".to_owned(), with(whole.clone(), 44, &[0xff, 0xff])),
-        ("extensions without end".to_owned(), with(whole.clone(), 50, &[0xff, 0xff])),
-        ("a thousand empty records".to_owned(), [22, 3, 1, 0, 0].repeat(1000)),
+        (
+            "a record of 64 KiB".to_owned(),
+            with(whole.clone(), 3, &[0xff, 0xff]),
+        ),
+        (
+            "an empty record".to_owned(),
+            [vec![22, 3, 1, 0, 0], whole.clone()].concat(),
+        ),
+        (
+            "a message of 16 MiB".to_owned(),
+            with(whole.clone(), 6, &[0xff; 3]),
+        ),
+        (
+            "a session of 255 bytes".to_owned(),
+            with(whole.clone(), 43, &[255]),
+        ),
+        (
+            "suites without end".to_owned(),
+            with(whole.clone(), 44, &[0xff, 0xff]),
+        ),
+        (
+            "extensions without end".to_owned(),
+            with(whole.clone(), 50, &[0xff, 0xff]),
+        ),
+        (
+            "a thousand empty records".to_owned(),
+            [22, 3, 1, 0, 0].repeat(1000),
+        ),
         ("an alert".to_owned(), vec![21, 3, 1, 0, 2, 2, 40]),
-        ("ten records that go on".to_owned(), with(whole.clone(), 6, &[1, 0, 0]).repeat(10)),
+        (
+            "ten records that go on".to_owned(),
+            with(whole.clone(), 6, &[1, 0, 0]).repeat(10),
+        ),
     ]);
     let opened = cases.len();
     for (what, bytes) in cases {
@@ -196,7 +247,10 @@ async fn hostile_first_messages_do_no_harm() {
         open.push(raw);
     }
     let stream = mesh.foreign("batch").connect(mesh.app()).await;
-    assert!(stream.is_ok(), "the proxy is as well as before, after {opened}");
+    assert!(
+        stream.is_ok(),
+        "the proxy is as well as before, after {opened}"
+    );
     let grown = mesh.server.rss_kib().saturating_sub(memory);
     assert!(grown < 8 << 10, "memory grew by {grown} KiB");
 }
@@ -204,8 +258,8 @@ async fn hostile_first_messages_do_no_harm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_that_stops_halfway_is_cut_off() {
     let app = Server::start("app").await;
-    let plan = Plan::new(Way::Port)
-        .server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms"));
+    let plan =
+        Plan::new(Way::Port).server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms"));
     let mesh = plan.start(app.addr());
     let mut raw = Raw::connect(mesh.app()).await;
     raw.send(ClientHello::tls_1_3(&server_id()).record()).await;
@@ -216,8 +270,10 @@ async fn a_handshake_that_stops_halfway_is_cut_off() {
     eventually::holds("it is counted", SOON, || async {
         let metrics = mesh.server.metrics();
         let all = metrics.sum("tls_handshakes_total", &[("direction", "inbound")]);
-        all - metrics.sum("tls_handshakes_total", &[("direction", "inbound"), ("result", "ok")])
-            >= 1.0
+        all - metrics.sum(
+            "tls_handshakes_total",
+            &[("direction", "inbound"), ("result", "ok")],
+        ) >= 1.0
     })
     .await;
 }

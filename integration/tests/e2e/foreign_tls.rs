@@ -53,7 +53,12 @@ fn s_client(mesh: &Mesh, files: &Files, args: &[&str]) -> Command {
     let addr = mesh.app().to_string();
     command
         .args(["s_client", "-connect", &addr, "-servername", &server_id()])
-        .args(["-verify_return_error", "-verify_hostname", &server_id(), "-CAfile"])
+        .args([
+            "-verify_return_error",
+            "-verify_hostname",
+            &server_id(),
+            "-CAfile",
+        ])
         .arg(files.path("root.pem"))
         .args(args);
     command
@@ -71,19 +76,42 @@ async fn openssl_verifies_the_chain_and_speaks_tls_1_3() {
     assert!(is_ok, "{text}");
     assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
     assert!(text.contains("TLSv1.3"), "{text}");
-    assert!(text.contains("Acceptable client certificate CA names") || text.contains("No client certificate CA names"), "a certificate is asked for: {text}");
+    assert!(
+        text.contains("Acceptable client certificate CA names")
+            || text.contains("No client certificate CA names"),
+        "a certificate is asked for: {text}"
+    );
     let is_new = text.contains("X25519MLKEM768");
     assert!(is_new || text.contains("X25519"), "{text}");
     let group = if is_new { "X25519MLKEM768" } else { "X25519" };
     let labels = [("direction", "inbound"), ("result", "ok"), ("group", group)];
     let metrics = mesh.server.metrics();
-    assert_eq!(metrics.sum("tls_handshakes_total", &labels), 1.0, "{}", metrics.text());
-    let suite = [("direction", "inbound"), ("cipher", "TLS13_AES_128_GCM_SHA256")];
-    let other = [("direction", "inbound"), ("cipher", "TLS13_CHACHA20_POLY1305_SHA256")];
-    let other256 = [("direction", "inbound"), ("cipher", "TLS13_AES_256_GCM_SHA384")];
+    assert_eq!(
+        metrics.sum("tls_handshakes_total", &labels),
+        1.0,
+        "{}",
+        metrics.text()
+    );
+    let suite = [
+        ("direction", "inbound"),
+        ("cipher", "TLS13_AES_128_GCM_SHA256"),
+    ];
+    let other = [
+        ("direction", "inbound"),
+        ("cipher", "TLS13_CHACHA20_POLY1305_SHA256"),
+    ];
+    let other256 = [
+        ("direction", "inbound"),
+        ("cipher", "TLS13_AES_256_GCM_SHA384"),
+    ];
     let all = [suite, other, other256].map(|labels| metrics.sum("tls_handshakes_total", &labels));
     assert_eq!(all.iter().sum::<f64>(), 1.0, "{}", metrics.text());
-    assert!(metrics.sum("tls_handshake_duration_seconds_count", &[("direction", "inbound")]) >= 1.0);
+    assert!(
+        metrics.sum(
+            "tls_handshake_duration_seconds_count",
+            &[("direction", "inbound")]
+        ) >= 1.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +168,10 @@ async fn openssl_may_use_any_suite_and_group_of_tls_1_3() {
         ["-groups", "P-384"],
     ] {
         let (is_ok, text) = run("openssl", s_client(&mesh, &files, &args));
-        assert!(is_ok && text.contains("Verify return code: 0 (ok)"), "{args:?}: {text}");
+        assert!(
+            is_ok && text.contains("Verify return code: 0 (ok)"),
+            "{args:?}: {text}"
+        );
     }
 }
 
@@ -158,7 +189,10 @@ async fn curl_with_a_certificate_is_served() {
         let mut command = Command::new("curl");
         command
             .args(["--silent", "--show-error", "--include", "--max-time", "10"])
-            .args(["--resolve", &format!("{name}:{}:{}", addr.port(), addr.ip())])
+            .args([
+                "--resolve",
+                &format!("{name}:{}:{}", addr.port(), addr.ip()),
+            ])
             .arg("--cacert")
             .arg(files.path("root.pem"))
             .arg("--cert")
@@ -186,7 +220,10 @@ async fn curl_without_a_certificate_is_served_as_nobody() {
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--show-error", "--max-time", "10", "--no-alpn"])
-        .args(["--resolve", &format!("{name}:{}:{}", addr.port(), addr.ip())])
+        .args([
+            "--resolve",
+            &format!("{name}:{}:{}", addr.port(), addr.ip()),
+        ])
         .args(["--header", "l5d-client-id: root", "--cacert"])
         .arg(files.path("root.pem"))
         .arg(format!("https://{name}:{}/headers", addr.port()));

@@ -50,7 +50,10 @@ async fn ask(client: integration::tls::Client, mesh_app: std::net::SocketAddr) -
 async fn a_thousand_clients_at_once_are_served_or_told() {
     let app = Server::start("app").await;
     let mesh = Mesh::start(Way::Port, app.addr());
-    assert_eq!(ask(mesh.foreign("batch"), mesh.app()).await, Outcome::Served);
+    assert_eq!(
+        ask(mesh.foreign("batch"), mesh.app()).await,
+        Outcome::Served
+    );
     let before = mesh.server.rss_kib();
     let leaf = mesh.leaf("batch");
     let clients = (0..MANY).map(|_| {
@@ -60,14 +63,25 @@ async fn a_thousand_clients_at_once_are_served_or_told() {
     });
     let outcomes = join_all(clients).await;
     let peak = mesh.server.rss_kib();
-    let served = outcomes.iter().filter(|o| matches!(o, Ok(Outcome::Served))).count();
+    let served = outcomes
+        .iter()
+        .filter(|o| matches!(o, Ok(Outcome::Served)))
+        .count();
     assert!(outcomes.iter().all(Result::is_ok));
     assert!(served > MANY / 2, "{served} of {MANY} were served");
     let grown = peak.saturating_sub(before);
     assert!(grown < MANY as u64 * KIB_EACH, "memory grew by {grown} KiB");
-    assert_eq!(ask(mesh.foreign("batch"), mesh.app()).await, Outcome::Served);
-    let counted = mesh.server.metric("tls_handshakes_total", &[("direction", "inbound")]);
-    assert!(counted >= served as f64, "{counted} handshakes were counted");
+    assert_eq!(
+        ask(mesh.foreign("batch"), mesh.app()).await,
+        Outcome::Served
+    );
+    let counted = mesh
+        .server
+        .metric("tls_handshakes_total", &[("direction", "inbound")]);
+    assert!(
+        counted >= served as f64,
+        "{counted} handshakes were counted"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,9 +111,15 @@ async fn a_thousand_connections_between_sidecars_are_carried_or_closed() {
     let refused = (MANY - open.len()) as f64;
     assert!(refused < MANY as f64 / 2.0, "{refused} were closed");
     let counted = mesh.client.metric("outbound_tcp_errors_total", &[]);
-    assert!(counted >= refused, "{refused} were closed, {counted} are counted");
+    assert!(
+        counted >= refused,
+        "{refused} were closed, {counted} are counted"
+    );
     let grown = (mesh.client.rss_kib() + mesh.server.rss_kib()).saturating_sub(before);
-    assert!(grown < 2 * MANY as u64 * KIB_EACH, "memory grew by {grown} KiB");
+    assert!(
+        grown < 2 * MANY as u64 * KIB_EACH,
+        "memory grew by {grown} KiB"
+    );
     drop(open);
     let id = client_id();
     eventually::holds("all are closed", SOON * 2, || async {
@@ -130,7 +150,10 @@ async fn when_much_is_in_flight_more_requests_make_no_more_connections() {
         })
         .await;
         let more = mesh.client.handshakes("outbound", "ok") - before;
-        assert!(wanted == 50 || more < 20.0, "{more} connections for 200 more requests");
+        assert!(
+            wanted == 50 || more < 20.0,
+            "{more} connections for 200 more requests"
+        );
     }
     app.hang(false);
     for answer in join_all(asked).await {
@@ -141,8 +164,8 @@ async fn when_much_is_in_flight_more_requests_make_no_more_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_connect_and_stay_silent_keep_nobody_out() {
     let app = Server::start("app").await;
-    let plan = Plan::new(Way::Header)
-        .server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "1s"));
+    let plan =
+        Plan::new(Way::Header).server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "1s"));
     let mesh = plan.start(app.addr());
     let mut silent = Vec::new();
     for _ in 0..500 {

@@ -2,12 +2,13 @@
 
 use crate::rig::{
     APP_PORT, SOON, WEB, WEB_PORT,
-    mesh::{Plan, Way, client_id, server_id},
+    mesh::{Plan, Way, client_id, counts, server_id},
     web,
 };
 use integration::{
     addr, client,
     control::ControlPlane,
+    controller::request,
     eventually,
     identity::{Answers, Dates, IdentityService},
     load::Load,
@@ -87,7 +88,8 @@ async fn a_proxy_waits_for_its_first_certificate_and_says_so() {
         .into();
     eventually::holds("it says what it waits for", SECOND * 25, || async {
         let log = proxy.log();
-        log.lines().any(|line| line.contains("WARN") && line.contains("identity"))
+        log.lines()
+            .any(|line| line.contains("WARN") && line.contains("identity"))
     })
     .await;
     assert_eq!(alone.app.accepted(), 0, "nothing is accepted before");
@@ -108,12 +110,36 @@ async fn what_the_service_hands_out_is_not_taken_on_trust() {
     let mut alone = Alone::new().await;
     alone.identity.listen();
     for (what, answers, says) in [
-        ("a certificate of the future", Answers::dated(Dates::ToCome), "not valid before"),
-        ("a certificate of the past", Answers::dated(Dates::Over), "ended at"),
-        ("somebody else's name", Answers::named(&client_id()), "web.demo"),
-        ("another root", Answers::by(Authority::root("root")), "does not chain"),
-        ("a refusal", Answers::refuse(Code::FailedPrecondition, "not you"), "not you"),
-        ("a broken service", Answers::refuse(Code::Internal, "on fire"), "on fire"),
+        (
+            "a certificate of the future",
+            Answers::dated(Dates::ToCome),
+            "not valid before",
+        ),
+        (
+            "a certificate of the past",
+            Answers::dated(Dates::Over),
+            "ended at",
+        ),
+        (
+            "somebody else's name",
+            Answers::named(&client_id()),
+            "web.demo",
+        ),
+        (
+            "another root",
+            Answers::by(Authority::root("root")),
+            "does not chain",
+        ),
+        (
+            "a refusal",
+            Answers::refuse(Code::FailedPrecondition, "not you"),
+            "not you",
+        ),
+        (
+            "a broken service",
+            Answers::refuse(Code::Internal, "on fire"),
+            "on fire",
+        ),
     ] {
         alone.identity.answers(answers);
         let proxy = alone.builder().spawn();
@@ -156,7 +182,10 @@ async fn a_bad_renewal_keeps_the_last_good_certificate() {
         assert!(proves_itself(&proxy, &alone.root).await);
         alone.identity.answers(Answers::lasting(SECOND * 20));
         let good = proxy.refreshes("ok");
-        eventually::holds("it recovers", SOON * 2, || async { proxy.refreshes("ok") > good }).await;
+        eventually::holds("it recovers", SOON * 2, || async {
+            proxy.refreshes("ok") > good
+        })
+        .await;
     }
 }
 
@@ -174,7 +203,11 @@ async fn every_renewal_has_a_key_of_its_own_and_the_current_token() {
     .await;
     let _ = writer.token("a newer token");
     eventually::holds("the token is read again", SOON * 4, || async {
-        alone.identity.calls().iter().any(|call| call.token == "a newer token")
+        alone
+            .identity
+            .calls()
+            .iter()
+            .any(|call| call.token == "a newer token")
     })
     .await;
     let calls = alone.identity.calls();
@@ -213,7 +246,9 @@ async fn echoes(addr: SocketAddr) -> bool {
     let _ = raw.try_send("\x01?").await;
     eventually::within("an echo or the end", SOON * 2, async {
         let mut bytes = [0; 2];
-        tokio::io::AsyncReadExt::read_exact(raw.stream(), &mut bytes).await.is_ok()
+        tokio::io::AsyncReadExt::read_exact(raw.stream(), &mut bytes)
+            .await
+            .is_ok()
     })
     .await
 }
@@ -222,17 +257,23 @@ async fn echoes(addr: SocketAddr) -> bool {
 async fn without_the_service_traffic_goes_on_to_the_end_of_the_certificate() {
     let lifetime = SECOND * 12;
     let app = tcp::Server::echo().await;
-    let fast = "LINKERD2_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT";
     let mut mesh = Plan::new(Way::Port)
         .lifetime(lifetime)
-        .client(move |b| b.env(fast, "500ms"))
+        .client(|b| {
+            b.env("LINKERD2_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT", "500ms")
+                .env("LINKERD2_PROXY_OUTBOUND_HTTP_FAILFAST_TIMEOUT", "500ms")
+        })
         .start(app.addr());
     mesh.identity.stop();
     let end = std::time::Instant::now() + lifetime;
     // Renewal is due at 70 %, and fails; it is still valid.
     let mut failed_renewal = false;
     while end.saturating_duration_since(std::time::Instant::now()) > SECOND * 2 {
-        assert!(echoes(mesh.addr()).await, "before the end: {}", mesh.client.log());
+        assert!(
+            echoes(mesh.addr()).await,
+            "before the end: {}",
+            mesh.client.log()
+        );
         assert_eq!(mesh.server.ask("GET", "/ready", "").status, 200);
         failed_renewal |= mesh.server.refreshes("error") > 0.0;
     }
@@ -244,14 +285,24 @@ async fn without_the_service_traffic_goes_on_to_the_end_of_the_certificate() {
         })
     })
     .await;
-    assert!(!echoes(mesh.addr()).await, "nothing goes without a certificate");
+    assert!(
+        !echoes(mesh.addr()).await,
+        "nothing goes without a certificate"
+    );
+    let answer = client::get(mesh.addr(), &web("/")).await;
+    assert!(answer.status.is_server_error(), "{answer:?}");
+    assert!(!answer.header("l5d-proxy-error").is_empty(), "{answer:?}");
+    counts(&mesh.client, "outbound", "own_certificate_expired").await;
     eventually::holds("who verifies, refuses", SOON, || async {
         mesh.foreign("batch").connect(mesh.app()).await.is_err()
     })
     .await;
 
     mesh.identity.listen();
-    eventually::holds("it recovers", SOON * 4, || async { echoes(mesh.addr()).await }).await;
+    eventually::holds("it recovers", SOON * 4, || async {
+        echoes(mesh.addr()).await
+    })
+    .await;
     for proxy in [&mesh.client, &mesh.server] {
         assert_eq!(proxy.ask("GET", "/ready", "").status, 200);
     }
@@ -262,7 +313,11 @@ async fn open_connections_outlive_the_certificate_they_began_with() {
     let app = tcp::Server::echo().await;
     let mesh = Plan::new(Way::Port).lifetime(SECOND * 3).start(app.addr());
     let mut raw = Raw::connect(mesh.addr()).await;
-    let renewed = || mesh.identity.certified(&client_id()).min(mesh.identity.certified(&server_id()));
+    let renewed = || {
+        mesh.identity
+            .certified(&client_id())
+            .min(mesh.identity.certified(&server_id()))
+    };
     let before = renewed();
     while renewed() < before + 3 {
         raw.send("\x01still").await;
@@ -318,7 +373,10 @@ async fn an_identity_service_that_is_somebody_else_gets_no_token() {
         proxy.log().contains("does not chain")
     })
     .await;
-    assert!(identity.calls().is_empty(), "the token was shown to a stranger");
+    assert!(
+        identity.calls().is_empty(),
+        "the token was shown to a stranger"
+    );
     assert_eq!(proxy.ask("GET", "/ready", "").status, 503);
 }
 
@@ -337,4 +395,36 @@ async fn a_configuration_without_what_an_identity_takes_is_refused() {
     let (status, output) = garbage.run();
     assert_eq!(status.code(), Some(64), "{output}");
     assert!(output.contains("TRUST_ANCHORS"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_and_a_request_that_are_given_are_used() {
+    let mut alone = Alone::new().await;
+    alone.identity.listen();
+    alone.identity.answers(Answers::lasting(SECOND * 3));
+    // As Linkerd's entrypoint leaves them.
+    let name = server_id();
+    let (csr, key) = request(&[&name]);
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    std::fs::write(dir.path().join("csr.der"), &csr).expect("it can be written");
+    std::fs::write(dir.path().join("key.p8"), key.serialize_der()).expect("it can be written");
+    let proxy = alone
+        .builder()
+        .without("LINKERD2_PROXY_IDENTITY_LOCAL_NAME")
+        .env("LINKERD2_PROXY_IDENTITY_SERVER_ID", &name)
+        .env("LINKERD2_PROXY_IDENTITY_SERVER_NAME", &name)
+        .env(
+            "LINKERD2_PROXY_IDENTITY_DIR",
+            &dir.path().display().to_string(),
+        )
+        .start();
+    assert!(proves_itself(&proxy, &alone.root).await);
+    eventually::holds("it is renewed", SOON * 4, || async {
+        alone.identity.certified(&name) >= 2
+    })
+    .await;
+    let calls = alone.identity.calls();
+    let given = pki::key_of_request(&csr);
+    assert!(calls.iter().all(|call| call.key == given));
+    assert!(proves_itself(&proxy, &alone.root).await);
 }

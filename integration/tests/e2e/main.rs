@@ -7,6 +7,7 @@ mod admin;
 mod balancing;
 mod certify;
 mod client_hello;
+mod client_id;
 mod config;
 mod controller;
 mod detection;

@@ -66,11 +66,19 @@ impl Impostor {
             }
         })
         .await;
-        Self { server, stolen, in_clear }
+        Self {
+            server,
+            stolen,
+            in_clear,
+        }
     }
 
     fn learned_nothing(&self, what: &str) {
-        assert_eq!(self.stolen.load(Ordering::SeqCst), 0, "{what}: bytes were sent");
+        assert_eq!(
+            self.stolen.load(Ordering::SeqCst),
+            0,
+            "{what}: bytes were sent"
+        );
         assert_eq!(self.in_clear.load(Ordering::SeqCst), 0, "{what}: in clear");
         assert!(self.server.accepted() > 0, "{what}: nobody was asked");
     }
@@ -105,25 +113,34 @@ impl Caller {
 
     /// HTTP/1, HTTP/2 and opaque bytes to `impostor` all fail, for `reason`, and `says` is logged.
     async fn is_refused(&self, what: &str, impostor: &Impostor, reason: &str, says: &str) {
+        let mut clients_are_told = String::new();
         for hint in [Hint::Http2, Hint::Unknown] {
             let told = Told::new(&server_id()).hint(hint);
             let endpoint = Endpoint::meshed(impostor.server.addr(), told);
             self.control.weighted_endpoints(WEB, &[endpoint]);
-            self.http_fails(what).await;
+            clients_are_told += &self.http_fails(what).await;
             let mut raw = Raw::connect(self.proxy.port(WEB_PORT)).await;
             let _ = raw.try_send("\x01opaque").await;
             eventually::within(what, SOON, raw.expect_end()).await;
         }
+        assert!(
+            clients_are_told.contains(says),
+            "{what}: clients are told {clients_are_told:?}"
+        );
         counts(&self.proxy, "outbound", reason).await;
         impostor.learned_nothing(what);
         let log = self.proxy.log();
         let ip = impostor.server.addr().to_string();
-        let is_told = log.lines().any(|line| line.contains(says) && line.contains(&ip));
+        let is_told = log
+            .lines()
+            .any(|line| line.contains(says) && line.contains(&ip));
         assert!(is_told, "{what}: no line with {says:?} and {ip}: {log}");
     }
 
-    async fn http_fails(&self, what: &str) {
+    /// Returns what clients are told: the first one why, the next that it is so for some time.
+    async fn http_fails(&self, what: &str) -> String {
         let addr = self.proxy.port(WEB_PORT);
+        let mut told = String::new();
         for mut client in [Client::http1(addr).await, Client::http2(addr).await] {
             let mut request = client::with_body(http::Method::POST, &web("/"), client::full("x"));
             if matches!(client, Client::Http2(_)) {
@@ -132,8 +149,11 @@ impl Caller {
             let answer = client.send(request).await;
             let status = answer.status.as_u16();
             assert!(matches!(status, 502..=504), "{what}: {answer:?}");
-            assert!(!answer.header("l5d-proxy-error").is_empty(), "{what}: {answer:?}");
+            let why = answer.header("l5d-proxy-error");
+            assert!(!why.is_empty(), "{what}: {answer:?}");
+            told = format!("{told}{why}\n");
         }
+        told
     }
 }
 
@@ -145,10 +165,30 @@ async fn servers_that_do_not_prove_the_identity_are_refused() {
     let id = server_id();
     let dated = |validity| issuer.leaf_with(&[&id], Key::P256, validity);
     for (what, leaf, reason, says) in [
-        ("another name", issuer.leaf(&pki::identity("other")), "identity_mismatch", "other.demo"),
-        ("an expired certificate", dated(Validity::over()), "expired", "ended at"),
-        ("an early certificate", dated(Validity::to_come()), "not_yet_valid", "not valid before"),
-        ("another root", stranger.leaf(&id), "unknown_issuer", "does not chain"),
+        (
+            "another name",
+            issuer.leaf(&pki::identity("other")),
+            "identity_mismatch",
+            "other.demo",
+        ),
+        (
+            "an expired certificate",
+            dated(Validity::over()),
+            "expired",
+            "ended at",
+        ),
+        (
+            "an early certificate",
+            dated(Validity::to_come()),
+            "not_yet_valid",
+            "not valid before",
+        ),
+        (
+            "another root",
+            stranger.leaf(&id),
+            "unknown_issuer",
+            "does not chain",
+        ),
     ] {
         let caller = Caller::start(&root);
         let impostor = Impostor::start(&leaf).await;
@@ -162,7 +202,9 @@ async fn an_expired_issuer_vouches_for_nobody() {
     let ended = root.issuer_with("issuer", Key::P256, Validity::over());
     let caller = Caller::start(&root);
     let impostor = Impostor::start(&ended.leaf(&server_id())).await;
-    caller.is_refused("an expired issuer", &impostor, "expired", "ended at").await;
+    caller
+        .is_refused("an expired issuer", &impostor, "expired", "ended at")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,7 +318,9 @@ async fn clients_with_a_bad_certificate_are_refused() {
         mesh.server_counts(reason).await;
         let log = mesh.server.log();
         let (ip, lines) = (ip.to_string(), log.lines());
-        let is_told = lines.into_iter().any(|line| line.contains(says) && line.contains(&ip));
+        let is_told = lines
+            .into_iter()
+            .any(|line| line.contains(says) && line.contains(&ip));
         assert!(is_told, "{what}: no line with {says:?} and {ip}: {log}");
         assert_eq!(app.accepted(), 0, "{what}: nothing reached the application");
     }
@@ -290,7 +334,11 @@ async fn a_client_of_tls_1_2_is_refused() {
     let told = turned_away("TLS 1.2", &old, &mesh).await;
     assert!(told.contains("protocolversion"), "{told}");
     mesh.server_counts("protocol_version").await;
-    assert!(mesh.server.log().contains("TLS 1.3"), "{}", mesh.server.log());
+    assert!(
+        mesh.server.log().contains("TLS 1.3"),
+        "{}",
+        mesh.server.log()
+    );
     assert_eq!(app.accepted(), 0);
 }
 
@@ -305,10 +353,25 @@ async fn tls_for_somebody_else_passes_through_untouched() {
         .certificate(&own.leaf("customer"))
         .alpn(&[b"h2"])
         .from(addr::unique_ip());
-    let stream = client.connect(mesh.app()).await.expect("the application's own TLS");
+    let unnamed = tls::Client::new("shop.example").without_sni();
+    let unnamed = unnamed.certificate(&own.leaf("customer")).alpn(&[b"h2"]);
+    assert!(
+        unnamed.connect(mesh.app()).await.is_ok(),
+        "no name is nobody's"
+    );
+    let stream = client
+        .connect(mesh.app())
+        .await
+        .expect("the application's own TLS");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut client = Client::http1_over(stream).await.expect("HTTP");
-    assert_eq!(client.send(client::request("http://shop.example/")).await.server(), "app");
+    assert_eq!(
+        client
+            .send(client::request("http://shop.example/"))
+            .await
+            .server(),
+        "app"
+    );
     let labels = [
         ("direction", "inbound"),
         ("peer", "src"),
@@ -316,7 +379,11 @@ async fn tls_for_somebody_else_passes_through_untouched() {
         ("sni", "shop.example"),
     ];
     assert_eq!(mesh.server.metric("tcp_open_total", &labels), 1.0);
-    assert_eq!(mesh.server.metric("tls_handshakes_total", &[("direction", "inbound")]), 0.0);
+    assert_eq!(
+        mesh.server
+            .metric("tls_handshakes_total", &[("direction", "inbound")]),
+        0.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,12 +395,28 @@ async fn tls_of_the_application_is_carried_within_that_of_the_mesh() {
     for way in Way::BOTH {
         let mesh = Mesh::start(way, secure.addr());
         let client = tls::Client::strict("shop.example", &own);
-        let stream = client.connect(mesh.addr()).await.expect("the application's own TLS");
+        let stream = client
+            .connect(mesh.addr())
+            .await
+            .expect("the application's own TLS");
         let mut client = Client::http1_over(stream).await.expect("HTTP");
-        assert_eq!(client.send(client::request("http://shop.example/")).await.server(), "app");
+        assert_eq!(
+            client
+                .send(client::request("http://shop.example/"))
+                .await
+                .server(),
+            "app"
+        );
         let id = client_id();
-        let labels = [("direction", "inbound"), ("tls", "true"), ("client_id", id.as_str())];
-        assert!(mesh.server.metric("tcp_open_total", &labels) > 0.0, "{way:?}");
+        let labels = [
+            ("direction", "inbound"),
+            ("tls", "true"),
+            ("client_id", id.as_str()),
+        ];
+        assert!(
+            mesh.server.metric("tcp_open_total", &labels) > 0.0,
+            "{way:?}"
+        );
     }
 }
 

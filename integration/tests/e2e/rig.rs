@@ -27,6 +27,15 @@ pub(crate) fn web(path: &str) -> String {
     format!("http://web.demo.svc.cluster.local{path}")
 }
 
+/// Values of a header in what `/headers` answered.
+pub(crate) fn values<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = text.lines().filter_map(|line| line.split_once(": "));
+    lines
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+        .collect()
+}
+
 /// A sidecar in front of replicas of [`WEB`].
 pub(crate) struct Outbound {
     pub(crate) control: ControlPlane,

@@ -1,7 +1,7 @@
 //! Leaves, issuers and roots change under load, and nobody notices.
 
 use crate::rig::{
-    SOON,
+    APP_PORT, SOON,
     mesh::{Mesh, Plan, Way, client_id, server_id},
     web,
 };
@@ -10,14 +10,16 @@ use futures::{SinkExt, channel::mpsc};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use integration::{
+    addr,
     client::{self, Client},
+    control::ControlPlane,
     eventually,
-    identity::IdentityService,
+    identity::{Answers, IdentityService},
     load::{Load, Running},
     pki::{self, Authority, Bundle},
     proxy::{self, Proxy},
     server::Server,
-    tcp::Raw,
+    tcp::{self, Raw},
     tls::{self, Acceptor},
 };
 use std::{net::SocketAddr, time::Duration};
@@ -33,12 +35,12 @@ struct Traffic {
     sender: mpsc::Sender<Frame<Bytes>>,
     body: Incoming,
     raw: Raw<TcpStream>,
+    opaque: SocketAddr,
 }
 
 impl Traffic {
     async fn start(http: SocketAddr, opaque: SocketAddr) -> Self {
         let uri = web("/bytes/100");
-        // New connections all the time as well as old ones.
         let loads = vec![
             Load::http1(http, &uri).rate(50).connections(8).start(),
             Load::http2(http, &uri).rate(50).start(),
@@ -49,10 +51,17 @@ impl Traffic {
         let response = eventually::within("headers", SOON, client.open(call)).await;
         let body = response.expect("headers before any message").into_body();
         let raw = Raw::connect(opaque).await;
-        Self { loads, _client: client, sender, body, raw }
+        Self {
+            loads,
+            _client: client,
+            sender,
+            body,
+            raw,
+            opaque,
+        }
     }
 
-    /// The streams are still there.
+    /// The streams are still there, and another one can be opened.
     async fn goes_on(&mut self, text: &str) {
         let sent = Bytes::copy_from_slice(format!("\0\0\0\0\x01{}", &text[..1]).as_bytes());
         let send = self.sender.send(Frame::data(sent.clone()));
@@ -62,6 +71,9 @@ impl Traffic {
         assert_eq!(data.expect("a message"), sent, "{text}");
         self.raw.send(format!("\x01{text}")).await;
         self.raw.expect(format!("\x01{text}")).await;
+        let mut new = Raw::connect(self.opaque).await;
+        new.send("\x01new").await;
+        new.expect("\x01new").await;
     }
 
     async fn stop(mut self) {
@@ -78,9 +90,9 @@ impl Traffic {
 }
 
 /// A pair with an HTTP application, and a port for bytes beside it.
-async fn start(plan: Plan) -> (Mesh, Server, integration::tcp::Server, Traffic) {
+async fn start(plan: Plan) -> (Mesh, Server, tcp::Server, Traffic) {
     let app = Server::start("app").await;
-    let echo = integration::tcp::Server::echo().await;
+    let echo = tcp::Server::echo().await;
     let mesh = plan.bytes(echo.addr()).start(app.addr());
     let traffic = Traffic::start(mesh.addr(), mesh.bytes()).await;
     (mesh, app, echo, traffic)
@@ -93,7 +105,10 @@ async fn renewed(mesh: &Mesh, traffic: &mut Traffic, times: usize) {
     let what = format!("{times} renewals");
     let start = std::time::Instant::now();
     while !(0..2).all(|i| mesh.identity.certified(&ids[i]) >= before[i] + times) {
-        assert!(start.elapsed() < LIFETIME * (times as u32 + 4), "not in time: {what}");
+        assert!(
+            start.elapsed() < LIFETIME * (times as u32 + 4),
+            "not in time: {what}"
+        );
         traffic.goes_on(&what).await;
     }
 }
@@ -102,7 +117,7 @@ async fn renewed(mesh: &Mesh, traffic: &mut Traffic, times: usize) {
 async fn takes(proxy: &Proxy, name: &str, authority: &Authority) -> bool {
     let leaf = authority.leaf(&pki::identity("batch"));
     let client = tls::Client::new(name).certificate(&leaf);
-    let Ok(stream) = client.connect(proxy.port(crate::rig::APP_PORT)).await else {
+    let Ok(stream) = client.connect(proxy.port(APP_PORT)).await else {
         return false;
     };
     let Ok(mut client) = Client::http1_over(stream).await else {
@@ -115,7 +130,7 @@ async fn takes(proxy: &Proxy, name: &str, authority: &Authority) -> bool {
 /// Whether `proxy` presents a certificate of `authority`.
 async fn presents(proxy: &Proxy, name: &str, authority: &Authority) -> bool {
     let client = tls::Client::strict(name, authority);
-    client.connect(proxy.port(crate::rig::APP_PORT)).await.is_ok()
+    client.connect(proxy.port(APP_PORT)).await.is_ok()
 }
 
 async fn both_take(mesh: &Mesh, authority: &Authority, is_taken: bool) {
@@ -142,7 +157,10 @@ async fn leaves_are_renewed_under_load() {
         renewed(&mesh, &mut traffic, 4).await;
         traffic.stop().await;
         // Whoever resumes a session is asked for a certificate of today all the same.
-        assert_eq!(mesh.client.refreshes("error") + mesh.server.refreshes("error"), 0.0);
+        assert_eq!(
+            mesh.client.refreshes("error") + mesh.server.refreshes("error"),
+            0.0
+        );
     }
 }
 
@@ -151,7 +169,8 @@ async fn an_issuer_is_replaced_under_load() {
     let (mesh, _app, _echo, mut traffic) = start(Plan::new(Way::Header).lifetime(LIFETIME)).await;
     renewed(&mesh, &mut traffic, 1).await;
     for n in 0..2 {
-        mesh.identity.authority(mesh.root.issuer(&format!("issuer {n}")));
+        mesh.identity
+            .authority(mesh.root.issuer(&format!("issuer {n}")));
         renewed(&mesh, &mut traffic, 2).await;
     }
     traffic.stop().await;
@@ -190,7 +209,11 @@ async fn bad_trust_anchors_keep_the_last_good_ones() {
     let issuer = old.issuer("issuer 1");
     let plan = Plan::new(Way::Port).lifetime(LIFETIME).anchors(&bundle);
     let (mesh, _app, _echo, mut traffic) = start(plan.root(old, issuer)).await;
-    for text in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for text in [
+        "",
+        "no PEM",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
         let before = mesh.server.log().len();
         bundle.write_text(text);
         eventually::holds("it is said", SOON * 2, || async {
@@ -225,39 +248,52 @@ async fn a_session_of_an_old_root_is_not_resumed() {
     assert_eq!(ask().await, Some(200));
     assert_eq!(ask().await, Some(200));
     bundle.write(&[&Authority::root("root 2")]);
-    eventually::holds("the old root is of no use", SOON * 2, || async { ask().await.is_none() })
-        .await;
+    eventually::holds("the old root is of no use", SOON * 2, || async {
+        ask().await.is_none()
+    })
+    .await;
     assert_eq!(ask().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roots_come_with_certificates_from_a_service_that_has_proved_its_name() {
     let (old, new) = (Authority::root("root 1"), Authority::root("root 2"));
-    let control = integration::control::ControlPlane::start();
+    let control = ControlPlane::start();
     let app = Server::start("app").await;
     let name = "linkerd-identity.gossamer.serviceaccount.identity.gossamer.cluster.local";
-    for is_proved in [true, false] {
+    let bundle = Bundle::new(&[&old]);
+    for (what, is_proved, has_file) in [
+        ("proved", true, false),
+        ("in clear", false, false),
+        ("proved, but a file says otherwise", true, true),
+    ] {
         let identity = IdentityService::start(old.issuer("issuer"));
-        identity.answers(integration::identity::Answers::lasting(LIFETIME));
+        identity.answers(Answers::lasting(LIFETIME));
         let front = Acceptor::new(&old.leaf(name));
-        let front = front.front(integration::addr::unique(8080), identity.addr()).await;
-        let at = if is_proved { front.addr() } else { identity.addr() };
-        let builder = proxy::with(&control)
-            .inbound(crate::rig::APP_PORT, app.addr())
+        let front = front.front(addr::unique(8080), identity.addr()).await;
+        let at = if is_proved {
+            front.addr()
+        } else {
+            identity.addr()
+        };
+        let mut builder = proxy::with(&control)
+            .inbound(APP_PORT, app.addr())
             .identity(&server_id(), at, &old.anchor_pem());
-        let proxy = match is_proved {
-            true => builder.env("LINKERD2_PROXY_IDENTITY_SVC_NAME", name),
-            false => builder,
+        if is_proved {
+            builder = builder.env("LINKERD2_PROXY_IDENTITY_SVC_NAME", name);
         }
-        .start();
-        assert!(!takes(&proxy, &server_id(), &new).await);
+        if has_file {
+            builder = builder.anchors_file(&bundle.path());
+        }
+        let proxy = builder.start();
+        assert!(!takes(&proxy, &server_id(), &new).await, "{what}");
         identity.anchors(&[&old, &new]);
         let before = identity.certified(&server_id());
-        eventually::holds("a renewal brings the roots", LIFETIME * 3, || async {
+        eventually::holds(what, LIFETIME * 3, || async {
             let is_taken = takes(&proxy, &server_id(), &new).await;
-            identity.certified(&server_id()) > before + 1 && is_taken == is_proved
+            identity.certified(&server_id()) > before + 1 && is_taken == (is_proved && !has_file)
         })
         .await;
-        assert!(takes(&proxy, &server_id(), &old).await);
+        assert!(takes(&proxy, &server_id(), &old).await, "{what}");
     }
 }

@@ -66,7 +66,9 @@ impl Stock {
                 kept.lock().push(told);
                 let mut plain = TcpStream::connect(app).await?;
                 plain.write_all(&start).await?;
-                copy_bidirectional(&mut stream, &mut plain).await.map(|_| ())
+                copy_bidirectional(&mut stream, &mut plain)
+                    .await
+                    .map(|_| ())
             }
         });
         Self {
@@ -119,7 +121,9 @@ impl Ours {
 }
 
 fn hinted(hint: Hint) -> Told {
-    Told::new(&server_id()).hint(hint).transport_header(INBOUND_PORT)
+    Told::new(&server_id())
+        .hint(hint)
+        .transport_header(INBOUND_PORT)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +142,10 @@ async fn a_stock_server_is_told_port_and_protocol() {
     let addr = ours.addr();
     let many = (0..100).map(|_| tokio::spawn(async move { client::get(addr, &web("/")).await }));
     let many: Vec<_> = many.collect();
-    eventually::holds("all are in flight", SOON, || async { app.requests() >= 102 }).await;
+    eventually::holds("all are in flight", SOON, || async {
+        app.requests() >= 102
+    })
+    .await;
     app.hang(false);
     for answer in join_all(many).await {
         assert_eq!(answer.expect("an answer").status, 200);
@@ -150,7 +157,11 @@ async fn a_stock_server_is_told_port_and_protocol() {
             b"PRI" => Session::Http2,
             _ => Session::Http1,
         };
-        assert_eq!(header.session, Some(session), "the header says what follows");
+        assert_eq!(
+            header.session,
+            Some(session),
+            "the header says what follows"
+        );
     }
 }
 
@@ -168,7 +179,12 @@ async fn a_stock_server_is_told_no_protocol_of_opaque_bytes() {
         raw.expect("\x01opaque").await;
     }
     let expected = TransportHeader::port(APP_PORT);
-    assert!(stock.told().iter().all(|told| told.header.as_ref() == Some(&expected)));
+    assert!(
+        stock
+            .told()
+            .iter()
+            .all(|told| told.header.as_ref() == Some(&expected))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,11 +223,18 @@ async fn what_a_stock_server_says_of_the_version_stays_between_sidecars() {
             let mut request = client::request(&web("/headers"));
             let value = HeaderValue::from_static("l5d-orig-proto");
             request.headers_mut().insert("x-answer-header", value);
-            Client::http1(addr).await.open(request).await.expect("an answer")
+            Client::http1(addr)
+                .await
+                .open(request)
+                .await
+                .expect("an answer")
         })
     });
     let many: Vec<_> = many.collect();
-    eventually::holds("all are in flight", SOON, || async { app.requests() >= 100 }).await;
+    eventually::holds("all are in flight", SOON, || async {
+        app.requests() >= 100
+    })
+    .await;
     app.hang(false);
     for response in join_all(many).await {
         let response = response.expect("an answer");
@@ -219,7 +242,10 @@ async fn what_a_stock_server_says_of_the_version_stays_between_sidecars() {
         assert!(!response.headers().contains_key("l5d-orig-proto"));
     }
     let carried = |told: &Opening| told.start == b"PRI";
-    assert!(stock.told().iter().any(carried), "so many are carried within HTTP/2");
+    assert!(
+        stock.told().iter().any(carried),
+        "so many are carried within HTTP/2"
+    );
 }
 
 /// A request within HTTP/2 of a client that speaks `version`.
@@ -245,17 +271,29 @@ async fn a_stock_client_may_carry_http_1_within_http_2() {
         let client = mesh.foreign("batch").alpn(&[ALPN]);
         let mut by_header = client.connect(mesh.server.inbound()).await.expect("TLS");
         by_header.write_all(&header).await.expect("it is taken");
-        let by_port = mesh.foreign("batch").connect(mesh.app()).await.expect("TLS");
+        let by_port = mesh
+            .foreign("batch")
+            .connect(mesh.app())
+            .await
+            .expect("TLS");
         for stream in [by_header, by_port] {
             let mut client = Client::http2_over(stream).await.expect("HTTP/2");
-            let answer = client.send(carried("http://api.demo/headers", version)).await;
+            let answer = client
+                .send(carried("http://api.demo/headers", version))
+                .await;
             let text = answer.text();
             assert!(text.starts_with(line), "{version}: {text}");
             assert!(!text.contains("l5d-orig-proto"), "{version}: {text}");
             assert!(text.contains("host: api.demo\n"), "{version}: {text}");
-            assert!(text.contains(&integration::pki::identity("batch")), "{version}: {text}");
+            assert!(
+                text.contains(&integration::pki::identity("batch")),
+                "{version}: {text}"
+            );
             let said = answer.header("l5d-orig-proto");
-            assert!(said.starts_with("HTTP/1."), "{version}: the answer says {said:?}");
+            assert!(
+                said.starts_with("HTTP/1."),
+                "{version}: the answer says {said:?}"
+            );
         }
     }
 }
@@ -264,7 +302,11 @@ async fn a_stock_client_may_carry_http_1_within_http_2() {
 async fn http_2_without_that_header_stays_http_2() {
     let app = Server::start("app").await;
     let mesh = Mesh::start(Way::Port, app.addr());
-    let stream = mesh.foreign("batch").connect(mesh.app()).await.expect("TLS");
+    let stream = mesh
+        .foreign("batch")
+        .connect(mesh.app())
+        .await
+        .expect("TLS");
     let mut client = Client::http2_over(stream).await.expect("HTTP/2");
     let mut request = carried("http://api.demo/headers", "HTTP/1.1");
     request.headers_mut().remove("l5d-orig-proto");
@@ -282,7 +324,11 @@ async fn that_header_is_nothing_for_the_application_whoever_sends_it() {
         let request = carried("http://api.demo/headers", version);
         // Refused or served, but never passed on.
         if let Ok(answer) = client.try_send(request).await {
-            assert!(!answer.text().contains("l5d-orig-proto"), "{version}: {}", answer.text());
+            assert!(
+                !answer.text().contains("l5d-orig-proto"),
+                "{version}: {}",
+                answer.text()
+            );
         }
         let mut request = client::request("http://api.demo/headers");
         let value = HeaderValue::from_static("HTTP/2");

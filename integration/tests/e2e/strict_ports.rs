@@ -34,12 +34,12 @@ fn start(how: &'static str, way: Way, app: SocketAddr) -> Mesh {
     let plan = Plan::new(way);
     let plan = match how {
         // As long as the control plane says nothing of a port, the default is in force.
-        "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY" => plan
-            .server(|builder| {
-                builder
-                    .env(how, "all-authenticated")
-                    .env("LINKERD2_PROXY_POLICY_SVC_ADDR", &tcp::refusing().to_string())
-            }),
+        "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY" => plan.server(|builder| {
+            builder.env(how, "all-authenticated").env(
+                "LINKERD2_PROXY_POLICY_SVC_ADDR",
+                &tcp::refusing().to_string(),
+            )
+        }),
         "policy: all-tls-unauthenticated" => {
             plan.before(|control| control.inbound(APP_PORT, proto::mesh_tls_port()))
         }
@@ -99,7 +99,11 @@ async fn http_in_clear_is_refused_at_a_strict_port() {
         .await;
         let seen = app.accepted();
         assert!(is_refused(in_clear(&mesh).await), "{how}");
-        assert_eq!(app.accepted(), seen, "{how}: nothing reached the application");
+        assert_eq!(
+            app.accepted(),
+            seen,
+            "{how}: nothing reached the application"
+        );
         is_told(how, &mesh).await;
     }
 }
@@ -112,14 +116,20 @@ async fn bytes_in_clear_are_refused_at_a_strict_port() {
         eventually::holds(&format!("{how}: in force"), SOON, || async {
             let mut raw = Raw::connect_from(addr::unique_ip(), mesh.app()).await;
             let _ = raw.try_send("\x01in clear").await;
-            eventually::within("the end", SOON, raw.rest()).await.is_empty()
+            eventually::within("the end", SOON, raw.rest())
+                .await
+                .is_empty()
         })
         .await;
         let seen = app.accepted();
         // Somebody who waits for the server to speak learns nothing either.
         let mut silent = Raw::connect_from(addr::unique_ip(), mesh.app()).await;
         eventually::within(how, SOON, silent.expect_end()).await;
-        assert_eq!(app.accepted(), seen, "{how}: nothing reached the application");
+        assert_eq!(
+            app.accepted(),
+            seen,
+            "{how}: nothing reached the application"
+        );
         is_told(how, &mesh).await;
     }
 }
@@ -137,12 +147,20 @@ async fn a_client_without_certificate_is_refused_where_identity_is_required() {
         let nobody = by_tls(&mesh.nobody(), &mesh).await;
         if needs_identity {
             assert!(is_refused(nobody), "{how}: {nobody:?}");
-            assert_eq!(app.requests(), seen, "{how}: nothing reached the application");
+            assert_eq!(
+                app.requests(),
+                seen,
+                "{how}: nothing reached the application"
+            );
             is_told(how, &mesh).await;
         } else {
             assert_eq!(nobody, Some(200), "{how}");
         }
-        assert_eq!(by_tls(&mesh.foreign("batch"), &mesh).await, Some(200), "{how}");
+        assert_eq!(
+            by_tls(&mesh.foreign("batch"), &mesh).await,
+            Some(200),
+            "{how}"
+        );
     }
 }
 
@@ -171,4 +189,26 @@ async fn other_ports_stay_open() {
     let stream = connect_from(addr::unique_ip(), mesh.server.port(8090)).await;
     assert_eq!(status(stream.expect("it is open")).await, Some(200));
     assert!(is_refused(in_clear(&mesh).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_that_is_not_the_meshs_is_refused_at_a_strict_port() {
+    for (how, _) in WAYS {
+        let app = tcp::Server::silent().await;
+        let mesh = start(how, Way::Port, app.addr());
+        eventually::holds(&format!("{how}: in force"), SOON, || async {
+            is_refused(in_clear(&mesh).await)
+        })
+        .await;
+        let seen = app.accepted();
+        let other = tls::Client::new("shop.example").from(addr::unique_ip());
+        let connect = other.connect(mesh.app());
+        let connected = eventually::within(how, SOON, connect).await;
+        assert!(connected.is_err(), "{how}");
+        assert_eq!(
+            app.accepted(),
+            seen,
+            "{how}: nothing reached the application"
+        );
+    }
 }

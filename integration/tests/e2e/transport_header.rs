@@ -28,7 +28,10 @@ async fn peer(mesh: &Mesh) -> ClientStream {
 /// The same with `header` written.
 async fn with_header(mesh: &Mesh, header: &TransportHeader) -> ClientStream {
     let mut stream = peer(mesh).await;
-    stream.write_all(&header.encode()).await.expect("it is taken");
+    stream
+        .write_all(&header.encode())
+        .await
+        .expect("it is taken");
     stream
 }
 
@@ -41,9 +44,14 @@ async fn refused(what: &str, stream: ClientStream, bytes: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_reach_the_port_that_the_header_names() {
-    let (app, other) = (tcp::Server::greeting("app\n").await, tcp::Server::greeting("other\n").await);
+    let (app, other) = (
+        tcp::Server::greeting("app\n").await,
+        tcp::Server::greeting("other\n").await,
+    );
     let at = other.addr();
-    let mesh = Plan::new(Way::Header).server(move |b| b.inbound(8090, at)).start(app.addr());
+    let mesh = Plan::new(Way::Header)
+        .server(move |b| b.inbound(8090, at))
+        .start(app.addr());
     for (port, greeting) in [(APP_PORT, "app\n"), (8090, "other\n")] {
         let stream = with_header(&mesh, &TransportHeader::port(port)).await;
         let mut raw = Raw::over(stream);
@@ -117,18 +125,39 @@ async fn headers_that_make_no_sense_are_refused() {
         session: Some(Session::Http1),
     };
     for (what, bytes) in [
-        ("no header at all", b"GET / HTTP/1.1\r\nhost: api\r\n\r\n".to_vec()),
+        (
+            "no header at all",
+            b"GET / HTTP/1.1\r\nhost: api\r\n\r\n".to_vec(),
+        ),
         ("a header of nothing", framed(0, b"")),
-        ("more than a header may be", framed(1 << 20, &vec![0; 1 << 20])),
+        (
+            "more than a header may be",
+            framed(1 << 20, &vec![0; 1 << 20]),
+        ),
         ("as much as a length can say", framed(u32::MAX, b"x")),
         ("no message", framed(4, &[0xff; 4])),
         ("a port that is none", framed(4, &[8, 0xff, 0xff, 0x7f])),
-        ("a negative port", framed(11, &[8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1])),
+        (
+            "a negative port",
+            framed(11, &[8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+        ),
         ("port 0", framed(2, &[8, 0])),
-        ("a port that nobody listens on", TransportHeader::port(9).encode()),
-        ("the inbound port itself", TransportHeader::port(4143).encode()),
-        ("another name, to a proxy that is no gateway", gateway.encode()),
-        ("another version", [b"transport.l5d.io/v2", &good[19..]].concat()),
+        (
+            "a port that nobody listens on",
+            TransportHeader::port(9).encode(),
+        ),
+        (
+            "the inbound port itself",
+            TransportHeader::port(4143).encode(),
+        ),
+        (
+            "another name, to a proxy that is no gateway",
+            gateway.encode(),
+        ),
+        (
+            "another version",
+            [b"transport.l5d.io/v2", &good[19..]].concat(),
+        ),
     ] {
         let request = b"GET / HTTP/1.1\r\nhost: api\r\n\r\n".to_vec();
         refused(what, peer(&mesh).await, &[bytes, request].concat()).await;
@@ -143,8 +172,8 @@ async fn headers_that_make_no_sense_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_header_that_never_ends_is_waited_for_no_longer_than_detection() {
     let app = Server::start("app").await;
-    let plan = Plan::new(Way::Header)
-        .server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms"));
+    let plan =
+        Plan::new(Way::Header).server(|b| b.env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms"));
     let mesh = plan.start(app.addr());
     let header = TransportHeader::port(APP_PORT).encode();
     for n in [0, 1, 20, header.len() - 1] {
@@ -172,7 +201,11 @@ async fn the_inbound_port_is_for_proxies_of_the_mesh_alone() {
     let mesh = Mesh::start(Way::Header, app.addr());
     let header = TransportHeader::port(APP_PORT).encode();
     let request = b"GET / HTTP/1.1\r\nhost: api\r\n\r\n";
-    for (what, bytes) in [("HTTP", &request[..]), ("a header in clear", &header), ("bytes", b"\x01")] {
+    for (what, bytes) in [
+        ("HTTP", &request[..]),
+        ("a header in clear", &header),
+        ("bytes", b"\x01"),
+    ] {
         let mut raw = Raw::connect(mesh.server.inbound()).await;
         let _ = raw.try_send(bytes).await;
         eventually::within(what, SOON, raw.expect_end()).await;
@@ -188,7 +221,10 @@ async fn the_inbound_port_is_for_proxies_of_the_mesh_alone() {
         refused("no ALPN", stream, request).await;
     }
     let somebody = tls::Client::new("shop.example").connect(inbound).await;
-    assert!(somebody.is_err(), "TLS for somebody else is passed on to nobody");
+    assert!(
+        somebody.is_err(),
+        "TLS for somebody else is passed on to nobody"
+    );
     assert_eq!(app.accepted(), 0, "nothing reached the application");
 }
 
@@ -207,11 +243,21 @@ async fn the_policy_of_the_port_in_the_header_is_in_force() {
     .await;
     let opaque = with_header(&mesh, &TransportHeader::port(APP_PORT)).await;
     refused("opaque", opaque, b"\x01").await;
-    let allowed = mesh.foreign("other").alpn(&[ALPN]).connect(mesh.server.inbound()).await;
+    let allowed = mesh
+        .foreign("other")
+        .alpn(&[ALPN])
+        .connect(mesh.server.inbound())
+        .await;
     let mut stream = allowed.expect("TLS is for all");
-    stream.write_all(&header.encode()).await.expect("it is taken");
+    stream
+        .write_all(&header.encode())
+        .await
+        .expect("it is taken");
     let mut client = Client::http1_over(stream).await.expect("HTTP");
-    assert_eq!(client.send(client::request("http://api/")).await.status, 200);
+    assert_eq!(
+        client.send(client::request("http://api/")).await.status,
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Balancing on virtual time, with endpoints that are nothing but an address.
 
 use super::*;
-use ::metrics::{Counter, Gauge};
+use crate::metrics::Registry;
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     task::{LocalSet, yield_now},
@@ -25,6 +25,7 @@ struct Fixture {
     balance: Rc<Balance<Fake>>,
     gates: Fake,
     endpoints: watch::Sender<Endpoints>,
+    registry: Arc<Registry>,
 }
 
 impl Fixture {
@@ -39,16 +40,21 @@ impl Fixture {
             load: LoadParams::default(),
             accrual: None,
         };
-        let metrics = Metrics {
-            ready: Gauge::noop(),
-            pending: Gauge::noop(),
-            failfast: Counter::noop(),
-        };
+        let registry = Registry::new(Duration::from_secs(60), 100);
+        let metrics = Metrics::new(&registry, "b", vec![]);
         let balance = Rc::new(Balance::new(gates.clone(), params, metrics, rx));
         Self {
             balance,
             gates,
             endpoints,
+            registry,
+        }
+    }
+
+    fn assert_counted(&self, lines: &[&str]) {
+        let page = self.registry.render();
+        for line in lines {
+            assert!(page.lines().any(|l| l == *line), "{line} not in {page}");
         }
     }
 
@@ -74,6 +80,16 @@ impl Fixture {
             jitter: 0.0,
         };
         self.gates.0.borrow()[&addr(port)].refused(backoff, never);
+    }
+
+    /// Shuts it for a second.
+    fn restart(&self, port: u16) {
+        let backoff = mesh_policy::outbound::Backoff {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(1),
+            jitter: 0.0,
+        };
+        self.gates.0.borrow()[&addr(port)].refused(backoff, || std::future::ready(true));
     }
 }
 
@@ -231,6 +247,84 @@ async fn more_than_the_queue_holds_are_shed() {
             }
             yield_now().await;
             assert_eq!(f.balance.pick().await.err(), Some(Unavailable::QueueFull));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_can_serve_while_an_endpoint_is_ready() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[]);
+            assert!(!f.balance.can_serve(), "nothing is known yet");
+            f.endpoints.send_replace(known(&[NORMAL; 2]));
+            yield_now().await;
+            assert!(f.balance.can_serve());
+            f.shut(1);
+            assert!(f.balance.can_serve(), "the other one is ready");
+            f.restart(2);
+            assert!(!f.balance.can_serve());
+            assert!(f.balance.try_pick().is_none());
+            // Nobody picks meanwhile: it has to be seen nevertheless.
+            sleep(Duration::from_millis(1_100)).await;
+            assert!(f.balance.can_serve());
+            assert_eq!(f.balance.try_pick().unwrap().endpoint.port(), 2);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_are_counted_by_what_they_do() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL; 2]);
+            yield_now().await;
+            f.assert_counted(&[
+                "b_p2c_endpoints 2",
+                "b_p2c_updates_total{op=\"Reset\"} 1",
+                "b_p2c_updates_total{op=\"Add\"} 0",
+                "b_endpoints{endpoint_state=\"ready\"} 2",
+            ]);
+            f.endpoints
+                .send_replace(known(&[NORMAL, NORMAL / 2, NORMAL]));
+            yield_now().await;
+            f.endpoints.send_replace(Endpoints::DoesNotExist);
+            yield_now().await;
+            f.assert_counted(&[
+                "b_p2c_endpoints 0",
+                "b_p2c_updates_total{op=\"Reset\"} 1",
+                "b_p2c_updates_total{op=\"Add\"} 2",
+                "b_p2c_updates_total{op=\"Remove\"} 3",
+                "b_endpoints{endpoint_state=\"ready\"} 0",
+            ]);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_requests_that_wait_are_counted_by_the_queue() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL]);
+            // The first comes before the endpoints are known.
+            f.run(3, |_| (1, false)).await;
+            f.shut(1);
+            let balance = f.balance.clone();
+            let waiter = spawn_local(async move { balance.pick().await.is_ok() });
+            yield_now().await;
+            f.assert_counted(&["b_queue_length 1", "b_queue_requests_total 2"]);
+            assert!(!waiter.await.unwrap());
+            f.assert_counted(&[
+                "b_queue_length 0",
+                "b_queue_latency_seconds_bucket{le=\"0.0005\"} 1",
+                "b_queue_latency_seconds_bucket{le=\"1\"} 1",
+                "b_queue_latency_seconds_bucket{le=\"3\"} 2",
+                "b_queue_gate_shut_total 1",
+                "b_queue_gate_open_total 0",
+            ]);
+            f.endpoints.send_replace(known(&[NORMAL; 2]));
+            yield_now().await;
+            f.assert_counted(&["b_queue_gate_shut_total 1", "b_queue_gate_open_total 1"]);
         })
         .await;
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Config, Connect, Control, Http2Client, Http2Server, Inbound, Outbound, Pool, Queue, Side,
+    cores::cores,
     identity::{self, identity},
     parse::{self, Reason},
     vars::{Invalid, PREFIX, Vars},
@@ -36,7 +37,7 @@ impl Config {
             admin_listen: env.listen("ADMIN_LISTEN_ADDR", admin),
             shutdown_endpoint: env.or("SHUTDOWN_ENDPOINT_ENABLED", parse::boolean, false),
             shutdown_grace: env.or("SHUTDOWN_GRACE_PERIOD", parse::duration, secs(120)),
-            cores: env.or("CORES", parse::number, 1_usize).clamp(1, 256),
+            cores: cores(&mut env),
             metrics_retain_idle: env.or("METRICS_RETAIN_IDLE", parse::duration, secs(600)),
             identity: identity(&mut env),
             outbound,

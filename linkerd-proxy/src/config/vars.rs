@@ -9,9 +9,6 @@ pub(super) const PREFIX: &str = "LINKERD2_PROXY_";
 /// Known to Linkerd, accepted, and without effect here so far. Endings of `LINKERD2_PROXY_*`.
 const NOT_ACTED_ON: &[&str] = &[
     "CONTROL_LISTEN_ADDR",
-    "CORES_MIN",
-    "CORES_MAX",
-    "CORES_MAX_RATIO",
     "ACCESS_LOG",
     "INBOUND_CONNECT_EXP_BACKOFF_MIN",
     "INBOUND_CONNECT_EXP_BACKOFF_MAX",

@@ -114,15 +114,19 @@ impl Watched {
             }
             Err(error) => {
                 self.failures.increment(1);
-                let (path, has_others) = (self.path.display(), self.roots.is_some());
-                tracing::error!(%path, error, has_others, "trust anchors refused; the last good ones stay");
+                let (path, in_force) = (
+                    self.path.display(),
+                    self.roots.as_ref().map_or(0, Roots::count),
+                );
+                tracing::error!(%path, error, in_force, "trust anchors refused; the last good ones stay");
                 None
             }
         }
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a small file, on the spot: the control thread can wait for that.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_BYTES + 1)

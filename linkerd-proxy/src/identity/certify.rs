@@ -11,7 +11,11 @@
 //!
 //! A certificate that is in force stays in force until its end, whatever fails.
 
-use super::{Publisher, anchors::Source, key, schedule};
+use super::{
+    Publisher,
+    anchors::{self, Source},
+    key, schedule,
+};
 use crate::{
     config,
     metrics::identity::Certificates,
@@ -19,7 +23,7 @@ use crate::{
 };
 use rustls_pki_types::CertificateDer;
 use std::{
-    fs, io,
+    io,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -101,12 +105,12 @@ enum Event {
 
 impl<A: Authority> Certifier<A> {
     /// Runs until dropped.
-    pub(super) async fn run(mut self, mut anchors: Source) {
+    pub(super) async fn run(mut self, mut source: Source) {
         loop {
             let event = tokio::select! {
                 // An attempt under way is given up: its answer would be judged by the old anchors.
                 biased;
-                roots = anchors.changed() => Event::Anchors(roots),
+                roots = source.changed() => Event::Anchors(roots),
                 attempt = self.attempt_when_due() => Event::Attempt(attempt),
             };
             match event {
@@ -130,7 +134,7 @@ impl<A: Authority> Certifier<A> {
     /// Asks once, with a token read just now and a key made just now.
     async fn attempt(&self, roots: &Roots) -> Result<(Certificate, Roots), Failure> {
         let path = &self.config.token_file;
-        let token = fs::read(path).and_then(not_empty);
+        let token = anchors::read(path).and_then(not_empty);
         let token = token.map_err(|error| Failure::Token {
             path: path.clone(),
             error,

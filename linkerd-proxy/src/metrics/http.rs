@@ -4,12 +4,12 @@
 //! A status is known only when the answer comes, so each set keeps the handles of the statuses it
 //! has met. A set belongs to one worker.
 
-use super::{Labels, Registry, label, labels};
+use super::{Kept, Labels, Registry, label, labels};
 use crate::http::classify::Class;
 use http::StatusCode;
 use mesh_policy::Meta;
 use metrics::{Counter, Histogram};
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// Linkerd's buckets of `response_latency_ms`.
 const LATENCY_MS: &[f64] = &[
@@ -19,9 +19,6 @@ const LATENCY_MS: &[f64] = &[
 
 const ROUTE_SECONDS: &[f64] = &[0.05, 0.5, 1., 10.];
 const BACKEND_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1., 10.];
-
-/// How many statuses a set keeps handles for; others are looked up each time.
-const KEPT_STATUSES: usize = 32;
 
 /// Counts requests to one endpoint and their answers.
 pub struct Endpoint {
@@ -41,9 +38,6 @@ pub struct Route {
     durations: Histogram,
     statuses: Kept<(Option<StatusCode>, &'static str), Counter>,
 }
-
-/// Handles by a key that is known late; few, so a scan beats a hash.
-struct Kept<K, V>(RefCell<Vec<(K, V)>>);
 
 // === impl Endpoint ===
 
@@ -176,29 +170,6 @@ impl Route {
     /// Records how long it took to the end of the answer.
     pub fn duration(&self, elapsed: Duration) {
         self.durations.record(elapsed.as_secs_f64());
-    }
-}
-
-// === impl Kept ===
-
-impl<K, V> Default for Kept<K, V> {
-    fn default() -> Self {
-        Self(RefCell::new(Vec::new()))
-    }
-}
-
-impl<K: PartialEq, V> Kept<K, V> {
-    /// Uses the handle of `key`, made by `make` when it is not there yet.
-    fn with(&self, key: K, make: impl FnOnce() -> V, use_it: impl FnOnce(&V)) {
-        let mut kept = self.0.borrow_mut();
-        if let Some((_, value)) = kept.iter().find(|(k, _)| *k == key) {
-            return use_it(value);
-        }
-        let value = make();
-        use_it(&value);
-        if kept.len() < KEPT_STATUSES {
-            kept.push((key, value));
-        }
     }
 }
 

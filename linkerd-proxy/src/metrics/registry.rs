@@ -121,7 +121,7 @@ impl Registry {
     /// A histogram whose buckets end at `bounds`, which has to be sorted.
     pub fn histogram(
         &self,
-        name: &'static str,
+        name: impl Into<KeyName>,
         bounds: &'static [f64],
         labels: Labels,
     ) -> Histogram {

@@ -4,6 +4,7 @@
 use super::{endpoint::Local, stack::Stack};
 use crate::{
     addr::Target,
+    balance::Endpoints,
     config::Outbound,
     control::{Discovery, Known, Profile},
     detect::first::Speaks,
@@ -16,10 +17,10 @@ use crate::{
 };
 use ahash::AHashMap;
 use mesh_policy::{
+    Meta,
     endpoint::Endpoint,
     outbound::{self as policy, OutboundPolicy},
 };
-use rand::RngExt;
 use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
@@ -45,16 +46,18 @@ pub struct Destinations {
     is_swept: Rc<Cell<bool>>,
 }
 
-/// What stacks are made with.
+/// What stacks are made with: the same for all of a worker, except for names that only DNS knows.
+#[derive(Clone)]
 pub struct Shared {
     /// How connections are made.
-    pub config: Outbound,
-    /// The control plane.
-    pub discovery: Discovery,
+    pub config: Rc<Outbound>,
     /// Who this workload is, and at which addresses.
-    pub local: Local,
+    pub local: Rc<Local>,
     /// Where things are counted.
     pub metrics: Arc<Registry>,
+    discovery: Discovery,
+    /// What DNS says, if the control plane does not know the name.
+    resolved: Option<watch::Receiver<Endpoints>>,
 }
 
 #[derive(Default)]
@@ -85,10 +88,11 @@ impl Destinations {
         metrics: Arc<Registry>,
     ) -> Self {
         let shared = Shared {
-            config: config.clone(),
-            discovery,
-            local,
+            config: Rc::new(config.clone()),
+            local: Rc::new(local),
             metrics,
+            discovery,
+            resolved: None,
         };
         Self {
             shared: Rc::new(shared),
@@ -167,6 +171,18 @@ async fn sweep(
     }
 }
 
+// === impl Shared ===
+
+impl Shared {
+    /// The addresses behind `path`, a `name:port`.
+    pub fn endpoints(&self, path: &Arc<str>) -> watch::Receiver<Endpoints> {
+        match &self.resolved {
+            Some(resolved) => resolved.clone(),
+            None => self.discovery.endpoints(path),
+        }
+    }
+}
+
 // === discovery ===
 
 /// What the control plane says, as it says it.
@@ -229,7 +245,7 @@ fn candidates(discovery: &Discovery, target: &Target) -> Vec<Target> {
     }
 }
 
-/// A name that is no service: the addresses that DNS has for it.
+/// A name that is no service: balanced over the addresses that DNS has for it, as they change.
 async fn resolve(
     shared: &Rc<Shared>,
     target: &Target,
@@ -243,17 +259,22 @@ async fn resolve(
         return Err(unresolved("not a name".into()));
     };
     let found = timeout_at(deadline, shared.discovery.resolve(name, *port)).await;
-    let answer = match found {
-        Ok(answer) => answer.map_err(|e| unresolved(e.to_string()))?,
+    let resolved = match found {
+        Ok(found) => found.map_err(|e| unresolved(e.to_string()))?,
         Err(_) => {
             return Err(unresolved(
                 "neither a service nor a name that DNS answers for".into(),
             ));
         }
     };
-    let addr = answer.addrs[rand::rng().random_range(0..answer.addrs.len())];
-    let policy = OutboundPolicy::endpoint(Endpoint::bare(addr));
-    Ok(Destination::new(shared, target, &policy, None))
+    let shared = Rc::new(Shared {
+        resolved: Some(resolved),
+        ..(**shared).clone()
+    });
+    let parent = Meta::default_named("endpoint");
+    let path = target.to_string().into();
+    let policy = OutboundPolicy::service(parent, path, policy::Declared::Unknown, None);
+    Ok(Destination::new(&shared, target, &policy, None))
 }
 
 impl Sources {

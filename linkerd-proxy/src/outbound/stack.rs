@@ -4,6 +4,7 @@
 
 use super::{
     destination::Shared,
+    distribute::{Distribution, Serve},
     endpoint::{NewHttp, NewOpaque, NewOutbound},
 };
 use crate::{
@@ -11,16 +12,13 @@ use crate::{
     config,
     error::Error,
     http::classify::Class,
-    metrics::{http, labels},
+    metrics::{detect::Detect, http, labels},
 };
 use ::http::StatusCode;
 use mesh_policy::{
     Meta,
-    outbound::{
-        self as policy, Backend, BackendKind, Distribution, FailureAccrual, OutboundPolicy, Route,
-    },
+    outbound::{self as policy, Backend, BackendKind, FailureAccrual, OutboundPolicy, Route},
 };
-use rand::RngExt;
 use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -28,6 +26,8 @@ use tokio::sync::watch;
 pub struct Stack {
     /// How it is read.
     pub protocol: Protocol,
+    /// Counts what connections speak.
+    pub detect: Rc<Detect>,
     parent: Arc<Meta>,
 }
 
@@ -51,18 +51,12 @@ pub enum Protocol {
 /// Where requests go.
 pub struct HttpRoute {
     metrics: Rc<http::Route>,
-    backends: Weighted<HttpBackend>,
+    backends: Distribution<HttpBackend>,
 }
 
 /// Where connections go.
 pub struct OpaqueRoute {
-    backends: Weighted<OpaqueBackend>,
-}
-
-/// Backends, each with its weight.
-struct Weighted<B> {
-    backends: Vec<(Rc<B>, u32)>,
-    total: u32,
+    backends: Distribution<OpaqueBackend>,
 }
 
 /// Where requests go, balanced.
@@ -122,8 +116,11 @@ impl Stack {
                 Protocol::Opaque(opaque(route))
             }
         };
+        let same = old.filter(|old| old.parent == *parent);
+        let detect = same.map(|old| old.detect.clone());
         Self {
             protocol,
+            detect: detect.unwrap_or_else(|| Rc::new(Detect::new(&shared.metrics, parent))),
             parent: parent.clone(),
         }
     }
@@ -142,11 +139,6 @@ impl Stack {
             Protocol::Detect { opaque, .. } | Protocol::Opaque(opaque) => Some(opaque),
             Protocol::Http(_) => None,
         }
-    }
-
-    /// What the traffic is addressed to, for labels.
-    pub fn parent(&self) -> &Meta {
-        &self.parent
     }
 }
 
@@ -170,7 +162,7 @@ impl HttpRoute {
                 parent,
                 &http.route.meta,
             )),
-            backends: Weighted::new(&http.route, make),
+            backends: Distribution::new(&http.route, make),
         }
     }
 
@@ -203,54 +195,13 @@ impl OpaqueRoute {
             kept.unwrap_or_else(|| OpaqueBackend::new(shared, made_for))
         };
         Self {
-            backends: Weighted::new(&opaque.route, make),
+            backends: Distribution::new(&opaque.route, make),
         }
     }
 
     /// The backend of the next connection.
     pub fn pick(&self) -> Option<Rc<OpaqueBackend>> {
         self.backends.pick()
-    }
-}
-
-impl<B> Weighted<B> {
-    fn new(route: &Route, make: impl Fn(&Backend) -> Rc<B>) -> Self {
-        let backends: Vec<_> = match &route.distribution {
-            Distribution::Empty => Vec::new(),
-            // The first one is used: whether it can serve is not looked at yet.
-            Distribution::FirstAvailable(all) => all.iter().take(1).map(|b| (make(b), 1)).collect(),
-            Distribution::RandomAvailable(all) => all
-                .iter()
-                .filter(|(_, w)| *w > 0)
-                .map(|(b, w)| (make(b), *w))
-                .collect(),
-        };
-        let total = backends
-            .iter()
-            .fold(0u32, |sum, (_, weight)| sum.saturating_add(*weight));
-        Self { backends, total }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Rc<B>> {
-        self.backends.iter().map(|(backend, _)| backend)
-    }
-
-    fn pick(&self) -> Option<Rc<B>> {
-        let [(only, _)] = &self.backends[..] else {
-            return self.pick_by_weight();
-        };
-        Some(only.clone())
-    }
-
-    fn pick_by_weight(&self) -> Option<Rc<B>> {
-        let mut at = rand::rng().random_range(0..self.total.max(1));
-        for (backend, weight) in &self.backends {
-            match at.checked_sub(*weight) {
-                Some(rest) => at = rest,
-                None => return Some(backend.clone()),
-            }
-        }
-        None
     }
 }
 
@@ -287,6 +238,12 @@ impl HttpBackend {
     }
 }
 
+impl Serve for HttpBackend {
+    fn can_serve(&self) -> bool {
+        self.balance().can_serve()
+    }
+}
+
 impl OpaqueBackend {
     fn new(shared: &Rc<Shared>, made_for: MadeFor) -> Rc<Self> {
         Rc::new(Self {
@@ -307,6 +264,12 @@ impl OpaqueBackend {
                 NewOutbound::opaque,
             )
         })
+    }
+}
+
+impl Serve for OpaqueBackend {
+    fn can_serve(&self) -> bool {
+        self.balance().can_serve()
     }
 }
 
@@ -341,7 +304,7 @@ impl MadeFor {
                 (watch::channel(only).1, policy::Load::default(), None)
             }
             BackendKind::Balance { path, load } => {
-                (shared.discovery.endpoints(path), *load, Some(path.clone()))
+                (shared.endpoints(path), *load, Some(path.clone()))
             }
         };
         let mut bounds = self.backend.queue;

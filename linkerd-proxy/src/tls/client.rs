@@ -1,30 +1,26 @@
 //! The client side: towards a peer that has to prove an identity.
 
 use super::{
-    Certificate, Clock, Connected, Error, Roots, TRANSPORT_HEADER, agreed, leaf::Leaf,
-    provider::provider, verify::ServerVerifier,
+    Certificate, Clock, Connected, Error, Roots, TRANSPORT_HEADER, agreed,
+    leaf::Leaf,
+    provider::provider,
+    sessions::{Peer, Peers},
+    stream::{Session, Stream},
+    verify::ServerVerifier,
 };
 use crate::metrics::tls::Handshakes;
 use mesh_policy::endpoint::TlsIdentity;
 use rustls::{
-    ClientConfig,
-    client::{ClientSessionMemoryCache, Resumption},
-    sign::SingleCertAndKey,
-    version::TLS13,
+    ClientConfig, client::UnbufferedClientConnection, sign::SingleCertAndKey, version::TLS13,
 };
 use rustls_pki_types::ServerName;
 use std::{sync::Arc, time::SystemTime};
 use tokio::{net::TcpStream, time::Instant};
-use tokio_rustls::TlsConnector;
-
-/// Sessions that may be resumed; eight for each peer, each once, some 2 KiB each.
-const MAX_SESSIONS: usize = 8 * 256;
 
 /// Opens TLS, with a certificate or without. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    plain: TlsConnector,
-    with_transport_header: TlsConnector,
+    peers: Arc<Peers>,
     /// When our own certificate ends, if we have one.
     not_after: Option<SystemTime>,
     clock: Clock,
@@ -64,21 +60,15 @@ impl Client {
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(roots)));
-        let mut config = match certificate {
+        let template = match certificate {
             Some(certificate) => {
                 let resolver = SingleCertAndKey::from(certificate.key().clone());
                 builder.with_client_cert_resolver(Arc::new(resolver))
             }
             None => builder.with_no_client_auth(),
         };
-        let sessions = ClientSessionMemoryCache::new(MAX_SESSIONS);
-        config.resumption = Resumption::store(Arc::new(sessions));
-        // Both share the sessions.
-        let mut with_transport_header = config.clone();
-        with_transport_header.alpn_protocols = vec![TRANSPORT_HEADER.to_vec()];
         Ok(Self {
-            plain: Arc::new(config).into(),
-            with_transport_header: Arc::new(with_transport_header).into(),
+            peers: Arc::new(Peers::new(template)),
             not_after: certificate.map(Certificate::not_after),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -100,7 +90,7 @@ impl Client {
         let connected = self.handshake(tcp, to, offer_transport_header).await;
         match &connected {
             Ok(connected) => {
-                let (_, session) = connected.stream.get_ref();
+                let session = connected.stream.session();
                 self.metrics
                     .outbound
                     .succeeded(agreed(session), started.elapsed());
@@ -122,18 +112,20 @@ impl Client {
         }
         let name = ServerName::try_from(to.server_name.to_string())
             .map_err(|_| Error::BadServerName(to.server_name.clone()))?;
-        let connector = match offer_transport_header {
-            true => &self.with_transport_header,
-            false => &self.plain,
-        };
-        let stream = connector.connect(name, tcp).await?;
-        let (_, session) = stream.get_ref();
+        let config = self.peers.config(Peer {
+            addr: tcp.peer_addr()?,
+            server_name: to.server_name.clone(),
+            offers_header: offer_transport_header,
+        });
+        let session = UnbufferedClientConnection::new(config, name)?;
+        let stream = Stream::handshake(tcp, Session::Client(session)).await?;
+        let session = stream.session();
         let leaf = Leaf::first_of(session.peer_certificates())?;
         leaf.check_dates(self.clock.now())?;
         leaf.check_name(&to.identity)?;
         Ok(Connected {
             transport_header: session.alpn_protocol() == Some(TRANSPORT_HEADER),
-            stream: stream.into(),
+            stream,
         })
     }
 }

@@ -19,7 +19,6 @@ pub struct Key(Arc<dyn SigningKey>);
 #[derive(Clone)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
-    not_before: SystemTime,
     not_after: SystemTime,
 }
 
@@ -67,13 +66,12 @@ impl Certificate {
     ) -> Result<Self, Error> {
         let leaf = Leaf::first_of(Some(&chain))?;
         leaf.check_name(name)?;
-        let (not_before, not_after) = (leaf.not_before(), leaf.not_after());
+        let not_after = leaf.not_after();
         let key = CertifiedKey::new(chain, key.0);
         key.keys_match()
             .map_err(|_| Error::BadCertificate("it is not for our key".into()))?;
         Ok(Self {
             key: Arc::new(key),
-            not_before,
             not_after,
         })
     }
@@ -87,11 +85,6 @@ impl Certificate {
         // The dates first, for the better message.
         Leaf::first_of(Some(&self.key.cert))?.check_dates(clock.now())?;
         verify::verify_chain(&self.key.cert, roots, clock)
-    }
-
-    /// When it begins.
-    pub fn not_before(&self) -> SystemTime {
-        self.not_before
     }
 
     /// When it ends.

@@ -34,7 +34,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// The start of its validity.
-    pub(super) fn not_before(&self) -> SystemTime {
+    fn not_before(&self) -> SystemTime {
         clock::from_asn1(self.0.validity().not_before)
     }
 

@@ -1,17 +1,22 @@
 //! The server side: answers clients that asked for our name.
 
 use super::{
-    Accepted, Certificate, Clock, Error, Roots, TRANSPORT_HEADER, agreed, leaf::Leaf,
-    provider::provider, verify::client_verifier,
+    Accepted, Certificate, Clock, Error, Roots, TRANSPORT_HEADER, agreed,
+    leaf::Leaf,
+    provider::provider,
+    stream::{Session, Stream},
+    verify::client_verifier,
 };
 use crate::metrics::tls::Handshakes;
 use rustls::{
-    ServerConfig, crypto::aws_lc_rs::Ticketer, server::NoServerSessionStorage,
-    sign::SingleCertAndKey, version::TLS13,
+    ServerConfig,
+    crypto::aws_lc_rs::Ticketer,
+    server::{NoServerSessionStorage, UnbufferedServerConnection},
+    sign::SingleCertAndKey,
+    version::TLS13,
 };
 use std::sync::Arc;
 use tokio::{net::TcpStream, time::Instant};
-use tokio_rustls::TlsAcceptor;
 
 /// What foreign clients may offer besides; the protocol is told by what they then speak. Without
 /// these, a client that offers nothing else would have to be refused (RFC 7301, section 3.2).
@@ -19,7 +24,7 @@ const FOREIGN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Answers TLS.
 pub(super) struct Server {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     clock: Clock,
     metrics: Arc<Handshakes>,
 }
@@ -44,7 +49,7 @@ impl Server {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         Ok(Self {
-            acceptor: Arc::new(config).into(),
+            config: Arc::new(config),
             clock: clock.clone(),
             metrics: metrics.clone(),
         })
@@ -56,7 +61,7 @@ impl Server {
         let accepted = self.handshake(tcp).await;
         match &accepted {
             Ok(accepted) => {
-                let (_, session) = accepted.stream.get_ref();
+                let session = accepted.stream.session();
                 self.metrics
                     .inbound
                     .succeeded(agreed(session), started.elapsed());
@@ -67,8 +72,9 @@ impl Server {
     }
 
     async fn handshake(&self, tcp: TcpStream) -> Result<Accepted, Error> {
-        let stream = self.acceptor.accept(tcp).await?;
-        let (_, session) = stream.get_ref();
+        let session = UnbufferedServerConnection::new(self.config.clone())?;
+        let stream = Stream::handshake(tcp, Session::Server(session)).await?;
+        let session = stream.session();
         let client_id = match session.peer_certificates() {
             None => None,
             // A resumed session was verified when the certificate was still valid.
@@ -81,7 +87,7 @@ impl Server {
         Ok(Accepted {
             transport_header: session.alpn_protocol() == Some(TRANSPORT_HEADER),
             client_id,
-            stream: stream.into(),
+            stream,
         })
     }
 }

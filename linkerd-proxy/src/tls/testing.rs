@@ -168,9 +168,33 @@ pub(crate) fn peer(name: &str) -> TlsIdentity {
     }
 }
 
-/// Two ends of a connection.
+/// What a client that is not ours connects with, without a certificate.
+pub(crate) fn stock_client(roots: &Roots, hands: &Hands) -> rustls::ClientConfig {
+    let verifier = super::verify::ServerVerifier::new(roots);
+    let clock = Arc::new(hands.clock());
+    rustls::ClientConfig::builder_with_details(super::provider::provider(), clock)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth()
+}
+
+/// Two ends of a connection, always to the same address within a test.
 pub(crate) async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    thread_local! {
+        static SERVER: std::net::TcpListener = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        };
+    }
+    let listener = SERVER.with(std::net::TcpListener::try_clone).unwrap();
+    sockets_at(&TcpListener::from_std(listener).unwrap()).await
+}
+
+/// Two ends of a connection to `listener`.
+pub(crate) async fn sockets_at(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let addr = listener.local_addr().unwrap();
     let (client, server) = tokio::join!(TcpStream::connect(addr), listener.accept());
     (client.unwrap(), server.unwrap().0)

@@ -1,13 +1,16 @@
 //! Real handshakes over loopback sockets.
 
 use super::{
-    testing::{Authority, DAY, Hands, handshakes, peer, shake, sockets},
+    testing::{Authority, DAY, Hands, handshakes, peer, shake, sockets, sockets_at},
     *,
 };
 use mesh_policy::endpoint::TlsIdentity;
 use rustls::HandshakeKind;
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 const WEB: &str = "web.demo.serviceaccount.identity.gossamer.cluster.local";
 const API: &str = "api.demo.serviceaccount.identity.gossamer.cluster.local";
@@ -39,7 +42,7 @@ impl Mesh {
 }
 
 fn kind(stream: &Stream) -> HandshakeKind {
-    stream.get_ref().1.handshake_kind().unwrap()
+    stream.session().handshake_kind().unwrap()
 }
 
 /// A handshake, and then a byte each way, so that the client has the server's ticket.
@@ -58,7 +61,7 @@ async fn both_sides_prove_who_they_are() {
     let (connected, accepted) = (connected.unwrap(), accepted.unwrap());
     assert_eq!(accepted.client_id.as_deref(), Some(WEB));
     assert!(!connected.transport_header && !accepted.transport_header);
-    let agreed = agreed(connected.stream.get_ref().1);
+    let agreed = agreed(connected.stream.session());
     assert_eq!(agreed.group, "X25519MLKEM768");
     assert!(!agreed.resumed);
     let (mut client, mut server) = (connected.stream, accepted.stream);
@@ -246,15 +249,24 @@ async fn a_peer_known_already_is_resumed_and_still_proves_itself() {
 }
 
 #[tokio::test]
-async fn sessions_are_shared_with_and_without_the_transport_header() {
+async fn replicas_of_one_name_have_sessions_of_their_own() {
     let mesh = Mesh::new();
-    let to = peer(API);
-    visit(&mesh.web, &mesh.api, &to).await;
-    let (c, s) = sockets().await;
-    let (c, s) = tokio::join!(mesh.web.connect(c, &to, true), mesh.api.accept(s));
-    let c = c.unwrap();
-    assert_eq!(kind(&c.stream), HandshakeKind::Resumed);
-    assert!(c.transport_header && s.unwrap().transport_header);
+    let (roots, to) = (mesh.root.roots(), peer(API));
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        replicas.push((listener, mesh.root.credentials(API, &roots, &mesh.hands)));
+    }
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        for (listener, api) in &replicas {
+            let (c, s) = sockets_at(listener).await;
+            let (c, s) = tokio::join!(mesh.web.connect(c, &to, true), api.accept(s));
+            let (mut c, mut s) = (c.unwrap().stream, s.unwrap().stream);
+            assert_eq!(kind(&c), expected);
+            s.write_all(b"s").await.unwrap();
+            c.read_u8().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -192,4 +192,3 @@ pub fn malformed_add() -> Update {
         update: Some(Kind::Add(set)),
     }
 }
-

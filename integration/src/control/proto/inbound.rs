@@ -57,7 +57,11 @@ pub fn only_for(identity: &str) -> Server {
         }],
         suffixes: Vec::new(),
     };
-    server(detect(DETECT), "only-one", mesh_tls(Clients::Identities(clients)))
+    server(
+        detect(DETECT),
+        "only-one",
+        mesh_tls(Clients::Identities(clients)),
+    )
 }
 
 /// A server policy of which no part can be understood.

@@ -150,9 +150,10 @@ impl Plan {
         let control = ControlPlane::start();
         let (at, anchors) = (identity.addr(), root.anchor_pem());
 
-        let mut server = proxy::with(&control)
-            .inbound(APP_PORT, app)
-            .identity(&server_id(), at, &anchors);
+        let mut server =
+            proxy::with(&control)
+                .inbound(APP_PORT, app)
+                .identity(&server_id(), at, &anchors);
         // Its own inbound side leads to the same application; some tests look in there.
         let mut client = proxy::with(&control)
             .outbound(WEB_PORT, WEB)
