@@ -16,6 +16,7 @@ pub mod controller;
 pub mod eventually;
 pub mod identity;
 pub mod load;
+pub mod names;
 pub mod pki;
 pub mod process;
 pub mod proxy;

@@ -1,7 +1,8 @@
 //! A child process that is watched and that never outlives its value.
 //!
-//! Its output is kept, bounded, and printed when the test that owns it panics. What it costs is
-//! read from `/proc`.
+//! Its output is kept, bounded, and printed when the test that owns it panics. A program that has
+//! panicked fails its test, whatever else it did: one task that panics is easily overlooked. What it
+//! costs is read from `/proc`.
 
 use crate::eventually;
 use parking_lot::Mutex;
@@ -122,7 +123,14 @@ impl Drop for Process {
                 self.name,
                 self.output()
             );
+            return;
         }
+        let output = self.output();
+        assert!(
+            !output.contains(" panicked at "),
+            "{} has panicked: {output}",
+            self.name
+        );
     }
 }
 

@@ -119,8 +119,7 @@ impl Client {
         self
     }
 
-    /// Comes from `ip`. The machine's first loopback address, which connections come from
-    /// otherwise, is the workload's own and may do more.
+    /// Comes from `ip`, a host of its own.
     pub fn from(mut self, ip: Ipv4Addr) -> Self {
         self.from = Some(ip);
         self

@@ -32,6 +32,8 @@ use std::{
 pub struct Policy {
     /// `name:port` that the balancer asks for.
     pub path: String,
+    /// Others, each for when none before it can serve.
+    pub fallbacks: Vec<String>,
     /// How bytes are read.
     pub protocol: Protocol,
     /// Consecutive failures that take an endpoint out, with the first pause.
@@ -62,11 +64,18 @@ impl Policy {
     pub fn new(path: &str) -> Self {
         Self {
             path: path.to_owned(),
+            fallbacks: Vec::new(),
             protocol: Protocol::Detect(Duration::from_secs(10)),
             accrual: None,
             queue: (100, Duration::from_secs(3)),
             load: (Duration::from_millis(30), Duration::from_secs(10)),
         }
+    }
+
+    /// To another `name:port` when none before it can serve.
+    pub fn fallback(mut self, path: &str) -> Self {
+        self.fallbacks.push(path.to_owned());
+        self
     }
 
     /// As bytes that are not looked at.
@@ -140,12 +149,12 @@ impl Policy {
 
     fn http_route(&self) -> outbound::HttpRoute {
         use http_route::{Distribution, RouteBackend, Rule, distribution};
-        let backend = RouteBackend {
-            backend: Some(self.backend()),
+        let backends = self.backends().map(|backend| RouteBackend {
+            backend: Some(backend),
             ..Default::default()
-        };
+        });
         let backends = distribution::Kind::FirstAvailable(distribution::FirstAvailable {
-            backends: vec![backend],
+            backends: backends.collect(),
         });
         outbound::HttpRoute {
             metadata: Some(default("http")),
@@ -162,12 +171,12 @@ impl Policy {
 
     fn grpc_route(&self) -> outbound::GrpcRoute {
         use outbound::grpc_route::{Distribution, RouteBackend, Rule, distribution};
-        let backend = RouteBackend {
-            backend: Some(self.backend()),
+        let backends = self.backends().map(|backend| RouteBackend {
+            backend: Some(backend),
             ..Default::default()
-        };
+        });
         let backends = distribution::Kind::FirstAvailable(distribution::FirstAvailable {
-            backends: vec![backend],
+            backends: backends.collect(),
         });
         outbound::GrpcRoute {
             metadata: Some(default("grpc")),
@@ -184,12 +193,12 @@ impl Policy {
 
     fn opaque_route(&self) -> outbound::OpaqueRoute {
         use opaque_route::{Distribution, RouteBackend, Rule, distribution};
-        let backend = RouteBackend {
-            backend: Some(self.backend()),
+        let backends = self.backends().map(|backend| RouteBackend {
+            backend: Some(backend),
             ..Default::default()
-        };
+        });
         let backends = distribution::Kind::FirstAvailable(distribution::FirstAvailable {
-            backends: vec![backend],
+            backends: backends.collect(),
         });
         outbound::OpaqueRoute {
             metadata: Some(default("opaque")),
@@ -202,15 +211,22 @@ impl Policy {
         }
     }
 
-    fn backend(&self) -> Backend {
-        let path = self.path.clone();
-        let dst = endpoint_discovery::Kind::Dst(endpoint_discovery::DestinationGet { path });
+    fn backends(&self) -> impl Iterator<Item = Backend> {
+        let paths = std::iter::once(&self.path).chain(&self.fallbacks);
+        paths.map(|path| self.backend(path))
+    }
+
+    fn backend(&self, path: &str) -> Backend {
+        let get = endpoint_discovery::DestinationGet {
+            path: path.to_owned(),
+        };
+        let dst = endpoint_discovery::Kind::Dst(get);
         let load = balance_p2c::Load::PeakEwma(balance_p2c::PeakEwma {
             default_rtt: duration(self.load.0),
             decay: duration(self.load.1),
         });
         Backend {
-            metadata: Some(service(&self.path)),
+            metadata: Some(service(path)),
             queue: Some(Queue {
                 capacity: self.queue.0,
                 failfast_timeout: duration(self.queue.1),

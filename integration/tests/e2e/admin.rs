@@ -1,7 +1,15 @@
 //! The admin server.
 
 use crate::rig::{Both, Outbound, SOON};
-use integration::{control::ControlPlane, eventually, proxy, scrape, server::Server, tcp};
+use flate2::read::GzDecoder;
+use integration::{
+    client::{self, Client},
+    control::ControlPlane,
+    eventually, proxy, scrape,
+    server::Server,
+    tcp,
+};
+use std::io::Read;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_and_ready_say_so() {
@@ -22,6 +30,29 @@ async fn a_proxy_without_control_plane_is_live() {
     })
     .await;
     assert!(proxy.process().is_running());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_compressed_for_those_who_ask() {
+    let outbound = Outbound::start(1).await;
+    let mut client = Client::http1(outbound.proxy.admin()).await;
+    let plain = client.send(client::request("/metrics")).await;
+    assert_eq!(plain.header("content-encoding"), "");
+    let mut request = client::request("/metrics");
+    let accepted = http::HeaderValue::from_static("deflate, gzip;q=0.8");
+    request
+        .headers_mut()
+        .insert(http::header::ACCEPT_ENCODING, accepted);
+    let small = client.send(request).await;
+    assert_eq!(small.header("content-encoding"), "gzip");
+    assert_eq!(small.header("content-type"), "text/plain");
+    assert!(small.body.len() < plain.body.len() / 2);
+    let mut page = String::new();
+    GzDecoder::new(&small.body[..])
+        .read_to_string(&mut page)
+        .expect("it is gzip");
+    let metrics = scrape::Metrics::parse(page);
+    assert_eq!(metrics.sum("proxy_build_info", &[]), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

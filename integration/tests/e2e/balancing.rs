@@ -173,3 +173,45 @@ async fn a_new_replica_gets_its_share() {
     .await;
     load.stop().await.assert_no_failure();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fallback_serves_while_the_first_backend_cannot() {
+    const SPARE: &str = "spare.demo.svc.cluster.local:80";
+    let outbound = Outbound::start(1).await;
+    let spare = Server::start("spare").await;
+    outbound.control.endpoints(SPARE, &[spare.addr()]);
+    let policy = Policy::new(WEB).fallback(SPARE);
+    outbound.control.policy(WEB, &policy);
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(100)
+        .connections(8)
+        .start();
+    let first = &outbound.replicas[0];
+    eventually::holds("the first is used", SOON, || async {
+        load.report().of("r0") > 50
+    })
+    .await;
+    assert_eq!(spare.requests(), 0, "the first can serve");
+
+    // Without endpoints, and with one that refuses.
+    outbound.control.endpoints(WEB, &[]);
+    eventually::holds("the spare one serves", SOON, || async {
+        spare.requests() > 50
+    })
+    .await;
+    let before = first.requests();
+    outbound.control.endpoints(WEB, &[first.addr()]);
+    eventually::holds("the first is back", SOON, || async {
+        first.requests() > before + 50
+    })
+    .await;
+    let before = spare.requests();
+    first.kill();
+    eventually::holds("the spare one serves again", SOON, || async {
+        spare.requests() > before + 50
+    })
+    .await;
+    // What was on its way to the one that was killed.
+    let report = load.stop().await;
+    assert!(report.failed() <= 8, "{:?}", report.failures);
+}

@@ -1,6 +1,7 @@
 //! Configuration that is wrong.
 
-use integration::{control::ControlPlane, proxy, scrape};
+use crate::rig::SOON;
+use integration::{control::ControlPlane, eventually, proxy, scrape};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_errors_are_listed_and_the_exit_code_is_64() {
@@ -9,6 +10,7 @@ async fn all_errors_are_listed_and_the_exit_code_is_64() {
         .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "nowhere")
         .env("LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT", "1.5s")
         .env("LINKERD2_PROXY_OUTBOUND_MAX_IN_FLIGHT", "many")
+        .env("LINKERD2_PROXY_CORES_MAX_RATIO", "1.5")
         .env("GOSSAMER_PROXY_OUTBOUND_PORTS", "127.0.0.1=web:80")
         .without("LINKERD2_PROXY_POLICY_WORKLOAD")
         .run();
@@ -17,6 +19,7 @@ async fn all_errors_are_listed_and_the_exit_code_is_64() {
         "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR",
         "LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT",
         "LINKERD2_PROXY_OUTBOUND_MAX_IN_FLIGHT",
+        "LINKERD2_PROXY_CORES_MAX_RATIO",
         "GOSSAMER_PROXY_OUTBOUND_PORTS",
         "LINKERD2_PROXY_POLICY_WORKLOAD",
     ] {
@@ -44,12 +47,40 @@ async fn variables_of_linkerd_that_are_not_acted_on_are_accepted() {
             "tap.linkerd-viz.serviceaccount.identity.linkerd",
         )
         .env("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS", "80")
-        .env("LINKERD2_PROXY_CORES_MIN", "1")
         .env("LINKERD2_PROXY_CONTROL_STREAM_INITIAL_TIMEOUT", "3s")
         .env("LINKERD2_PROXY_CONTROL_STREAM_IDLE_TIMEOUT", "5m")
         .env("LINKERD2_PROXY_CONTROL_STREAM_LIFETIME", "1h")
         .start();
     assert!(scrape::get(proxy.admin(), "/live").is_ok_and(|answer| answer.status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_as_many_workers_as_cores_are_granted() {
+    let control = ControlPlane::start();
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    for (name, value, want) in [
+        ("LINKERD2_PROXY_CORES_MIN", "1", 1),
+        ("LINKERD2_PROXY_CORES_MAX_RATIO", "1.0", all),
+        ("LINKERD2_PROXY_CORES", "9999", all),
+    ] {
+        let mut proxy = proxy::with(&control).env(name, value).start();
+        let pid = proxy.process().pid();
+        // A thread has its name a moment after it has begun.
+        eventually::holds(&format!("{name}={value}"), SOON, || async {
+            threads(pid, "worker-") == want
+        })
+        .await;
+    }
+}
+
+/// How many threads of a process have names that begin so.
+fn threads(pid: u32, prefix: &str) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let names = threads.filter_map(|thread| {
+        let name = thread.ok()?.path().join("comm");
+        std::fs::read_to_string(name).ok()
+    });
+    names.filter(|name| name.starts_with(prefix)).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +90,7 @@ async fn logs_can_be_json() {
         .env("LINKERD2_PROXY_LOG_FORMAT", "json")
         .start();
     proxy.terminate();
-    proxy.wait(crate::rig::SOON * 2).expect("it ends");
+    proxy.wait(SOON * 2).expect("it ends");
     let log = proxy.log();
     let lines: Vec<serde_json::Value> = log
         .lines()

@@ -4,11 +4,13 @@ use crate::rig::{Outbound, SOON, WEB, WEB_PORT, web};
 use integration::{
     client::{self, Client},
     control::{
-        Answers,
+        Answers, ControlPlane,
         proto::{self, Policy},
     },
     eventually,
     load::Load,
+    names::NameServer,
+    proxy,
     server::Server,
     tcp::{self, Raw},
 };
@@ -132,6 +134,39 @@ async fn an_unknown_address_is_reached_as_it_is() {
     )
     .await;
     assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_only_dns_knows_is_followed_as_it_moves() {
+    const NAME: &str = "http://www.example.test:8080/";
+    let (old, new) = (Server::start("old").await, Server::start("new").await);
+    let ip = |server: &Server| match server.addr().ip() {
+        std::net::IpAddr::V4(ip) => ip,
+        other => panic!("servers have IPv4 addresses: {other}"),
+    };
+    let names = match NameServer::start(&[ip(&old)]).await {
+        Ok(names) => names,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let control = ControlPlane::start();
+    let proxy = proxy::with(&control).binary(names.binary()).start();
+    let answer = client::get(proxy.outbound(), NAME).await;
+    assert_eq!((answer.status.as_u16(), answer.server()), (200, "old"));
+
+    names.set(&[ip(&new)]);
+    let moved = || async {
+        let answer = client::get(proxy.outbound(), NAME).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.server() == "new"
+    };
+    eventually::holds("it has moved", SOON * 3, moved).await;
+
+    // Without an answer, the last one stays in use.
+    drop(names);
+    let before = new.requests();
+    let load = Load::http1(proxy.outbound(), NAME).rate(20);
+    load.run(SECOND * 7).await.assert_no_failure();
+    assert!(new.requests() > before + 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

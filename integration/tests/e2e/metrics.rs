@@ -189,6 +189,70 @@ async fn routes_and_backends_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_connections_speak_is_counted() {
+    let outbound = Outbound::start(1).await;
+    asked(&outbound, "/", 3).await;
+    let mut http2 = client::Client::http2(outbound.addr()).await;
+    http2.send(client::request(&web("/"))).await;
+    let mut raw = tcp::Raw::connect(outbound.addr()).await;
+    raw.send("\x01hello").await;
+    let count = |name: &str, extra: (&'static str, &'static str)| {
+        let labels = [("parent_name", "web"), ("parent_port", "80"), extra];
+        outbound.proxy.metric(name, &labels)
+    };
+    let results = "outbound_tcp_detect_http_results_total";
+    eventually::holds("all are counted", SOON, || async {
+        ["http/1", "http/2", "not_http"]
+            .iter()
+            .all(|result| count(results, ("result", result)) == 1.0)
+    })
+    .await;
+    let within = "outbound_tcp_detect_http_duration_seconds_bucket";
+    assert_eq!(count(within, ("le", "+Inf")), 3.0);
+    let protocols = "outbound_tcp_protocol_connections_total";
+    assert_eq!(count(protocols, ("protocol", "http/1")), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_balancer_does_is_counted() {
+    let outbound = Outbound::start(2).await;
+    asked(&outbound, "/", 4).await;
+    let count = |name: &str, extra: &[(&str, &str)]| {
+        let name = format!("outbound_http_balancer_{name}");
+        let labels = [("parent_name", "web"), ("backend_name", "web")];
+        outbound.proxy.metric(&name, &[&labels[..], extra].concat())
+    };
+    assert_eq!(count("p2c_endpoints", &[]), 2.0);
+    assert_eq!(count("p2c_updates_total", &[("op", "Reset")]), 1.0);
+    // Only the first one had to wait: for the endpoints.
+    assert_eq!(count("queue_requests_total", &[]), 1.0);
+    assert_eq!(count("queue_latency_seconds_count", &[]), 1.0);
+
+    outbound
+        .control
+        .endpoints(WEB, &[outbound.replicas[0].addr()]);
+    eventually::holds("one is gone", SOON, || async {
+        count("p2c_endpoints", &[]) == 1.0
+    })
+    .await;
+    assert_eq!(count("p2c_updates_total", &[("op", "Remove")]), 1.0);
+
+    outbound.replicas[0].kill();
+    let answer = client::get(outbound.addr(), &web("/")).await;
+    assert!(answer.status.is_server_error(), "{answer:?}");
+    let answer = client::get(outbound.addr(), &web("/")).await;
+    assert_eq!(answer.status, 504, "{answer:?}");
+    assert_eq!(count("queue_gate_shut_total", &[]), 1.0);
+    outbound.replicas[0].listen().await;
+    eventually::holds("it serves again", SOON * 2, || async {
+        client::get(outbound.addr(), &web("/")).await.status == 200
+    })
+    .await;
+    assert_eq!(count("queue_gate_open_total", &[]), 1.0);
+    assert_eq!(count("queue_length", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_are_counted_by_kind() {
     let outbound = Outbound::start(1).await;
     let uri = format!("http://{}/", tcp::refusing());

@@ -29,7 +29,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Somebody at the address of an endpoint who presents what the test gives him.
 struct Impostor {
@@ -232,25 +232,47 @@ async fn a_refused_endpoint_leaves_the_others_to_be_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_speaks_no_tls_is_never_spoken_to_in_clear() {
     let root = Authority::root("root");
-    let caller = Caller::start(&root);
-    let (sent, mut was_sent) = tokio::sync::mpsc::unbounded_channel();
-    let server = tcp::Server::start(move |mut stream| {
-        let sent = sent.clone();
-        async move {
-            let mut first = [0; 3];
-            stream.read_exact(&mut first).await?;
-            sent.send(first).map_err(io::Error::other)?;
-            tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 200 OK\r\n\r\n").await
+    // A ServerHello that is one only as far as its length.
+    let hello = [&[22, 3, 3, 0, 44, 2, 0, 0, 40, 3, 3][..], &[7; 32], &[0; 6]].concat();
+    for (what, answer) in [
+        (
+            "HTTP",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        ),
+        ("noise", vec![0xff; 4096]),
+        ("half a record", vec![22, 3, 3, 0, 100, 2]),
+        ("a bad ServerHello", hello.clone()),
+        (
+            "a bad ServerHello and noise",
+            [hello, vec![0xff; 64]].concat(),
+        ),
+        ("an alert", vec![21, 3, 3, 0, 2, 2, 40]),
+        ("the end", Vec::new()),
+    ] {
+        let caller = Caller::start(&root);
+        let (sent, mut was_sent) = tokio::sync::mpsc::unbounded_channel();
+        let server = tcp::Server::start(move |mut stream| {
+            let (sent, answer) = (sent.clone(), answer.clone());
+            async move {
+                let mut first = [0; 3];
+                stream.read_exact(&mut first).await?;
+                sent.send(first).map_err(io::Error::other)?;
+                stream.write_all(&answer).await
+            }
+        })
+        .await;
+        let endpoint = Endpoint::meshed(server.addr(), Told::new(&server_id()));
+        caller.control.weighted_endpoints(WEB, &[endpoint]);
+        caller.http_fails(what).await;
+        assert!(server.accepted() > 0, "{what}");
+        while let Ok(first) = was_sent.try_recv() {
+            assert_eq!(
+                first[..2],
+                [22, 3],
+                "{what}: a ClientHello and nothing else"
+            );
         }
-    })
-    .await;
-    let endpoint = Endpoint::meshed(server.addr(), Told::new(&server_id()));
-    caller.control.weighted_endpoints(WEB, &[endpoint]);
-    caller.http_fails("no TLS").await;
-    while let Ok(first) = was_sent.try_recv() {
-        assert_eq!(first[..2], [22, 3], "a ClientHello and nothing else");
     }
-    assert!(server.accepted() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,8 @@
 //! Ports that are not for everybody: by the environment, by the default policy, by the control
 //! plane.
 //!
-//! All callers come from other hosts: the first loopback address is the workload's own, which may
-//! always talk to itself.
+//! Callers come from hosts of their own, or from the machine's first loopback address: that one is
+//! no part of the workload either, where workloads share a machine.
 
 use crate::rig::{
     APP_PORT, SOON,
@@ -18,7 +18,7 @@ use integration::{
     tcp::{self, Raw, connect_from},
     tls,
 };
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What makes a port strict, and whether a client of mesh TLS must have an identity, too.
@@ -98,6 +98,11 @@ async fn http_in_clear_is_refused_at_a_strict_port() {
         })
         .await;
         let seen = app.accepted();
+        let local = connect_from(Ipv4Addr::LOCALHOST, mesh.app()).await;
+        assert!(
+            is_refused(status(local.expect("it is open")).await),
+            "{how}"
+        );
         assert!(is_refused(in_clear(&mesh).await), "{how}");
         assert_eq!(
             app.accepted(),

@@ -29,8 +29,8 @@ use tokio::{
 /// What is read at once: four records of the largest size, or many small ones.
 const READ: usize = 64 * 1024;
 
-/// What is encrypted at once.
-const WRITE: usize = 48 * 1024;
+/// What is encrypted at once; as much as the copy loop has at once.
+const WRITE: usize = 64 * 1024;
 
 /// Room for what encryption adds to that.
 const SEALED_WRITE: usize = WRITE + 4 * 1024;

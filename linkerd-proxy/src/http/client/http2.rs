@@ -3,7 +3,7 @@
 use super::{Dialer, Sent};
 use crate::{
     error::{ConnectError, Error},
-    http::{Request, exec::LocalExec},
+    http::{Request, exec::SteppedExec},
     io::Conn,
     transport_header::Session,
 };
@@ -167,7 +167,8 @@ async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
     let io = dialer.dial(Session::Http2).await?;
     let windows = dialer.config.http2;
     let (interval, ping_timeout) = KEEP_ALIVE;
-    let (sender, connection) = conn::Builder::new(LocalExec)
+    let exec = SteppedExec::default();
+    let (sender, connection) = conn::Builder::new(exec.clone())
         .timer(TokioTimer::new())
         // Streams that are opened before the peer's limit is known may be over it, and refused.
         .initial_max_send_streams(0)
@@ -184,7 +185,8 @@ async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
             source,
         })?;
     let deadline = dialer.dial.config().timeout;
-    if timeout(deadline, settled(&connection)).await.is_err() {
+    let settled = exec.until(|| connection.current_max_send_streams() > 0);
+    if timeout(deadline, settled).await.is_err() {
         let (addr, timeout) = (dialer.dial.addr(), deadline);
         return Err(ConnectError::Timeout { addr, timeout }.into());
     }
@@ -197,15 +199,7 @@ async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
     Ok(Connection { sender, usage })
 }
 
-type HyperConnection = conn::Connection<TokioIo<Conn>, Incoming, LocalExec>;
-
-/// Completes when the peer has said how many streams it allows. hyper drives the connection in a
-/// task of its own, which does not tell, so this has to look.
-async fn settled(connection: &HyperConnection) {
-    while connection.current_max_send_streams() == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
-}
+type HyperConnection = conn::Connection<TokioIo<Conn>, Incoming, SteppedExec>;
 
 /// Drives a connection, and keeps track of the peer's stream limit, which it may change any time.
 async fn run(mut connection: HyperConnection, usage: Rc<Usage>) {
