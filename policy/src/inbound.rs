@@ -151,9 +151,7 @@ impl DefaultPolicy {
         match self {
             Self::Deny => None,
             Self::AllAuthenticated => Some((everywhere(), Authentication::any_identity())),
-            Self::AllTlsUnauthenticated => {
-                Some((everywhere(), Authentication::TlsUnauthenticated))
-            }
+            Self::AllTlsUnauthenticated => Some((everywhere(), Authentication::TlsUnauthenticated)),
             Self::AllUnauthenticated | Self::Audit => {
                 Some((everywhere(), Authentication::Unauthenticated))
             }

@@ -78,7 +78,7 @@ mod tests {
     use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc, time::Duration};
     use tokio::{
         task::{JoinHandle, LocalSet, spawn_local, yield_now},
-        time::{Instant, advance},
+        time::{Instant, advance, timeout},
     };
 
     const TTL: Duration = Duration::from_secs(30);
@@ -188,7 +188,8 @@ mod tests {
                 let server = Server::new(&[Some(&[1]), Some(&[2])]);
                 let (found, task) = server.start().await;
                 drop(found);
-                task.await.unwrap();
+                let ended = timeout(TTL / 2, task).await;
+                assert!(ended.is_ok());
                 assert_eq!(server.left(), 1, "it was not asked again");
             })
             .await;

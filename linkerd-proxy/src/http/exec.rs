@@ -79,9 +79,11 @@ where
 mod tests {
     use super::*;
     use hyper::rt::Executor;
+    use std::time::Duration;
     use tokio::{
         sync::oneshot,
         task::{LocalSet, yield_now},
+        time::timeout,
     };
 
     #[tokio::test(start_paused = true)]
@@ -106,8 +108,8 @@ mod tests {
                 }
                 assert!(!waiter.is_finished());
                 let _ = tx.send(());
-                waiter.await.unwrap();
-                assert!(done.get());
+                let told = timeout(Duration::from_secs(1), waiter).await;
+                assert!(told.is_ok() && done.get());
             })
             .await;
     }

@@ -7,7 +7,7 @@ use crate::{
     detect::{self, detect},
     error::BoxError,
     io::Conn,
-    metrics::labels::Tls,
+    metrics::{label, labels::Tls},
     tls,
     transport_header::{self, Session, TransportHeader},
 };
@@ -16,7 +16,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 impl Inbound {
     /// A connection to this proxy itself: another proxy's, which says what it is for.
@@ -26,19 +26,17 @@ impl Inbound {
         client: IpAddr,
     ) -> Result<(), BoxError> {
         let ip = conn.tcp().local_addr()?.ip();
-        match detect(&mut conn, self.config.side.detect_timeout).await? {
+        // Whoever is right here speaks first, and at once.
+        let within = self.config.side.detect_timeout;
+        let detected = timeout(within, detect(&mut conn, within)).await;
+        match detected.unwrap_or(Ok(detect::Protocol::Undecided))? {
             detect::Protocol::Tls { sni } if self.is_own(sni.as_deref()) => {}
-            _ => {
-                tracing::info!(%client, "direct connection without mesh TLS refused");
-                self.count_tcp_error("no mesh tls");
-                return Err("direct connection without mesh TLS refused".into());
-            }
+            _ => return Err(self.refuse(client, "direct connection without mesh TLS")),
         }
         let accepted = self.terminate(conn, client).await?;
         if !accepted.transport_header || accepted.client_id.is_none() {
-            tracing::info!(%client, "direct connection without identity or transport header refused");
-            self.count_tcp_error("no transport header");
-            return Err("direct connection without identity or transport header refused".into());
+            let why = "direct connection without an identity, or without a transport header";
+            return Err(self.refuse(client, why));
         }
         self.after_header(accepted, client, ip).await
     }
@@ -52,19 +50,14 @@ impl Inbound {
     ) -> Result<(), BoxError> {
         let id = accepted.client_id;
         let mut conn = Conn::tls(accepted.stream);
-        let deadline = Instant::now() + self.config.side.detect_timeout;
-        let header = timeout_at(deadline, transport_header::read(&mut conn)).await;
-        let header = header
-            .map_err(|_| "no transport header in time".into())
-            .and_then(|header| Ok::<_, BoxError>(header?));
-        let header = header.inspect_err(|error| {
-            tracing::info!(%client, error, "refused");
-            self.count_tcp_error("transport header");
-        })?;
-        let mapped = self.of_header(&header, ip).inspect_err(|error| {
-            tracing::info!(%client, error, "refused");
-            self.count_tcp_error("transport header");
-        })?;
+        let read = transport_header::read(&mut conn);
+        let header = match timeout(self.config.side.detect_timeout, read).await {
+            Ok(header) => header.map_err(|error| self.refuse(client, error))?,
+            Err(_) => return Err(self.refuse(client, "no transport header in time")),
+        };
+        let mapped = self.of_header(&header, ip);
+        let mapped = mapped.map_err(|error| self.refuse(client, error))?;
+        self.count_header(&header, id.as_deref());
         let port = self.ports.get(mapped);
         let peer = Peer::new(client, Tls::Client { id });
         match header.session {
@@ -76,6 +69,30 @@ impl Inbound {
             Some(Session::Http2) => self.http2(conn, peer, port).await,
             None => self.opaque(conn, peer, port, None).await,
         }
+    }
+
+    fn refuse(&self, client: IpAddr, why: impl Into<BoxError>) -> BoxError {
+        let why = why.into();
+        tracing::info!(%client, why, "refused");
+        self.count_tcp_error("direct");
+        why
+    }
+
+    fn count_header(&self, header: &TransportHeader, client_id: Option<&str>) {
+        let session = match header.session {
+            Some(Session::Http1) => "http/1",
+            Some(Session::Http2) => "http/2",
+            None => "",
+        };
+        let labels = vec![
+            label("session_protocol", session),
+            label("target_port", header.port.to_string()),
+            label("target_name", header.name.clone().unwrap_or_default()),
+            label("client_id", client_id.unwrap_or_default().to_owned()),
+        ];
+        self.metrics
+            .counter("inbound_tcp_transport_header_connections_total", labels)
+            .increment(1);
     }
 
     /// The port of this workload that a header speaks of. `ip` is what the proxy was reached by.

@@ -43,34 +43,27 @@ impl Detect {
             self.registry.histogram(name, SECONDS, self.labels.clone())
         });
         durations.record(elapsed.as_secs_f64());
-        let result = result(detected);
-        self.results.with(
-            result,
-            || {
-                self.counter(
-                    "outbound_tcp_detect_http_results_total",
-                    label("result", result),
-                )
-            },
-            |c| c.increment(1),
-        );
+        let name = "outbound_tcp_detect_http_results_total";
+        self.count(&self.results, name, "result", result(detected));
         if let Ok(protocol) = detected {
-            let protocol = name(protocol);
-            self.protocols.with(
-                protocol,
-                || {
-                    let label = label("protocol", protocol);
-                    self.counter("outbound_tcp_protocol_connections_total", label)
-                },
-                |c| c.increment(1),
-            );
+            let name = "outbound_tcp_protocol_connections_total";
+            self.count(&self.protocols, name, "protocol", protocol_name(protocol));
         }
     }
 
-    fn counter(&self, name: &'static str, first: metrics::Label) -> Counter {
-        let mut labels = vec![first];
-        labels.extend(self.labels.iter().cloned());
-        self.registry.counter(name, labels)
+    fn count(
+        &self,
+        kept: &Kept<&'static str, Counter>,
+        name: &'static str,
+        key: &'static str,
+        value: &'static str,
+    ) {
+        let make = || {
+            let mut labels = vec![label(key, value)];
+            labels.extend(self.labels.iter().cloned());
+            self.registry.counter(name, labels)
+        };
+        kept.with(value, make, |counter| counter.increment(1));
     }
 }
 
@@ -85,7 +78,7 @@ fn result(detected: &io::Result<Protocol>) -> &'static str {
     }
 }
 
-fn name(protocol: &Protocol) -> &'static str {
+fn protocol_name(protocol: &Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "http/1",
         Protocol::Http2 => "http/2",

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
+use tokio::time::Instant;
 
 const TOTAL: &str = "tls_handshakes_total";
 
@@ -47,6 +48,13 @@ pub struct Side {
     direction: Direction,
     duration: Histogram,
     succeeded: [OnceLock<Counter>; SUITES.len() * GROUPS.len() * 2],
+}
+
+/// A handshake that is under way. Given up before it ended, it counts as one that timed out.
+pub struct Attempt<'a> {
+    side: &'a Side,
+    started: Instant,
+    ended: bool,
 }
 
 /// What a handshake agreed on.
@@ -90,8 +98,16 @@ impl Side {
         }
     }
 
-    /// Counts a connection that was verified.
-    pub fn succeeded(&self, handshake: Handshake, duration: Duration) {
+    /// Counts a handshake that begins now.
+    pub fn attempt(&self) -> Attempt<'_> {
+        Attempt {
+            side: self,
+            started: Instant::now(),
+            ended: false,
+        }
+    }
+
+    fn succeeded(&self, handshake: Handshake, duration: Duration) {
         let slot = &self.succeeded[handshake.slot()];
         let counter = || {
             let suite = SUITES[index(&SUITES, handshake.suite)];
@@ -102,8 +118,7 @@ impl Side {
         self.duration.record(duration.as_secs_f64());
     }
 
-    /// Counts one that was not, by the word for its error.
-    pub fn failed(&self, reason: &'static str) {
+    fn failed(&self, reason: &'static str) {
         self.counter(reason, "", "", false).increment(1);
     }
 
@@ -122,6 +137,30 @@ impl Side {
             label("resumed", if resumed { "true" } else { "false" }),
         ];
         self.registry.counter(TOTAL, labels)
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt<'_> {
+    /// The connection is verified.
+    pub fn succeeded(mut self, handshake: Handshake) {
+        self.ended = true;
+        self.side.succeeded(handshake, self.started.elapsed());
+    }
+
+    /// There is none, by the word for the error.
+    pub fn failed(mut self, reason: &'static str) {
+        self.ended = true;
+        self.side.failed(reason);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.side.failed("timeout");
+        }
     }
 }
 
@@ -172,14 +211,14 @@ mod tests {
             group: GROUPS[0],
             resumed: true,
         };
-        handshakes
-            .inbound
-            .succeeded(handshake, Duration::from_millis(2));
-        handshakes.outbound.failed("expired");
+        handshakes.inbound.attempt().succeeded(handshake);
+        handshakes.outbound.attempt().failed("expired");
+        drop(handshakes.outbound.attempt());
         let page = registry.render();
         for want in [
             "tls_handshakes_total{direction=\"inbound\",result=\"ok\",cipher=\"TLS13_AES_128_GCM_SHA256\",group=\"X25519MLKEM768\",resumed=\"true\"} 1",
             "tls_handshakes_total{direction=\"outbound\",result=\"expired\",cipher=\"\",group=\"\",resumed=\"false\"} 1",
+            "tls_handshakes_total{direction=\"outbound\",result=\"timeout\",cipher=\"\",group=\"\",resumed=\"false\"} 1",
             "tls_handshake_duration_seconds_count{direction=\"inbound\"} 1",
         ] {
             assert!(page.contains(want), "{want} not in {page}");

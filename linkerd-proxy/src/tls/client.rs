@@ -15,7 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 use std::{sync::Arc, time::SystemTime};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
 /// Opens TLS, with a certificate or without. Cheap to clone.
 #[derive(Clone)]
@@ -86,16 +86,11 @@ impl Client {
         to: &TlsIdentity,
         offer_transport_header: bool,
     ) -> Result<Connected, Error> {
-        let started = Instant::now();
+        let attempt = self.metrics.outbound.attempt();
         let connected = self.handshake(tcp, to, offer_transport_header).await;
         match &connected {
-            Ok(connected) => {
-                let session = connected.stream.session();
-                self.metrics
-                    .outbound
-                    .succeeded(agreed(session), started.elapsed());
-            }
-            Err(error) => self.metrics.outbound.failed(error.reason()),
+            Ok(connected) => attempt.succeeded(agreed(connected.stream.session())),
+            Err(error) => attempt.failed(error.reason()),
         }
         connected
     }

@@ -16,7 +16,7 @@ use rustls::{
     version::TLS13,
 };
 use std::sync::Arc;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
 /// What foreign clients may offer besides; the protocol is told by what they then speak. Without
 /// these, a client that offers nothing else would have to be refused (RFC 7301, section 3.2).
@@ -57,16 +57,11 @@ impl Server {
 
     /// See [`Credentials::accept`](super::Credentials::accept).
     pub(super) async fn accept(&self, tcp: TcpStream) -> Result<Accepted, Error> {
-        let started = Instant::now();
+        let attempt = self.metrics.inbound.attempt();
         let accepted = self.handshake(tcp).await;
         match &accepted {
-            Ok(accepted) => {
-                let session = accepted.stream.session();
-                self.metrics
-                    .inbound
-                    .succeeded(agreed(session), started.elapsed());
-            }
-            Err(error) => self.metrics.inbound.failed(error.reason()),
+            Ok(accepted) => attempt.succeeded(agreed(accepted.stream.session())),
+            Err(error) => attempt.failed(error.reason()),
         }
         accepted
     }
