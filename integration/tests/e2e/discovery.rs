@@ -40,7 +40,11 @@ async fn endpoints_that_come_and_go_cost_no_request() {
     }
     let report = load.stop().await;
     report.assert_no_failure();
-    assert!(report.ok > 4000, "{} in five seconds", report.ok);
+    assert!(
+        report.ok > 500,
+        "only {} while they came and went",
+        report.ok
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
