@@ -121,7 +121,7 @@ impl Conn {
     pub fn tcp(&self) -> &TcpStream {
         match &self.io {
             Io::Tcp(tcp) => tcp,
-            Io::Tls(stream) => stream.tcp(),
+            Io::Tls(stream) => stream.get_ref().0,
         }
     }
 

@@ -14,7 +14,6 @@ mod provider;
 mod roots;
 mod server;
 mod sessions;
-mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -27,12 +26,15 @@ pub use self::{
     creds::{Certificate, Credentials, Key},
     error::Error,
     roots::{BadRoots, Roots},
-    stream::Stream,
 };
 
 use crate::metrics::tls::Handshake;
 use rustls::{CommonState, HandshakeKind};
 use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// A TLS connection to another sidecar.
+pub type Stream = tokio_rustls::TlsStream<TcpStream>;
 
 /// The protocol name by which a client says that it sends a transport header first.
 const TRANSPORT_HEADER: &[u8] = b"transport.l5d.io/v1";

@@ -5,14 +5,11 @@ use super::{
     leaf::Leaf,
     provider::provider,
     sessions::{Peer, Peers},
-    stream::{Session, Stream},
     verify::ServerVerifier,
 };
 use crate::metrics::tls::Handshakes;
 use mesh_policy::endpoint::TlsIdentity;
-use rustls::{
-    ClientConfig, client::UnbufferedClientConnection, sign::SingleCertAndKey, version::TLS13,
-};
+use rustls::{ClientConfig, sign::SingleCertAndKey, version::TLS13};
 use rustls_pki_types::ServerName;
 use std::{sync::Arc, time::SystemTime};
 use tokio::net::TcpStream;
@@ -89,7 +86,7 @@ impl Client {
         let attempt = self.metrics.outbound.attempt();
         let connected = self.handshake(tcp, to, offer_transport_header).await;
         match &connected {
-            Ok(connected) => attempt.succeeded(agreed(connected.stream.session())),
+            Ok(connected) => attempt.succeeded(agreed(connected.stream.get_ref().1)),
             Err(error) => attempt.failed(error.reason()),
         }
         connected
@@ -107,20 +104,19 @@ impl Client {
         }
         let name = ServerName::try_from(to.server_name.to_string())
             .map_err(|_| Error::BadServerName(to.server_name.clone()))?;
-        let config = self.peers.config(Peer {
+        let connector = self.peers.connector(Peer {
             addr: tcp.peer_addr()?,
             server_name: to.server_name.clone(),
             offers_header: offer_transport_header,
         });
-        let session = UnbufferedClientConnection::new(config, name)?;
-        let stream = Stream::handshake(tcp, Session::Client(session)).await?;
-        let session = stream.session();
+        let stream = connector.connect(name, tcp).await?;
+        let (_, session) = stream.get_ref();
         let leaf = Leaf::first_of(session.peer_certificates())?;
         leaf.check_dates(self.clock.now())?;
         leaf.check_name(&to.identity)?;
         Ok(Connected {
             transport_header: session.alpn_protocol() == Some(TRANSPORT_HEADER),
-            stream,
+            stream: stream.into(),
         })
     }
 }

@@ -1,22 +1,17 @@
 //! The server side: answers clients that asked for our name.
 
 use super::{
-    Accepted, Certificate, Clock, Error, Roots, TRANSPORT_HEADER, agreed,
-    leaf::Leaf,
-    provider::provider,
-    stream::{Session, Stream},
-    verify::client_verifier,
+    Accepted, Certificate, Clock, Error, Roots, TRANSPORT_HEADER, agreed, leaf::Leaf,
+    provider::provider, verify::client_verifier,
 };
 use crate::metrics::tls::Handshakes;
 use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs::Ticketer,
-    server::{NoServerSessionStorage, UnbufferedServerConnection},
-    sign::SingleCertAndKey,
-    version::TLS13,
+    ServerConfig, crypto::aws_lc_rs::Ticketer, server::NoServerSessionStorage,
+    sign::SingleCertAndKey, version::TLS13,
 };
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 /// What foreign clients may offer besides; the protocol is told by what they then speak. Without
 /// these, a client that offers nothing else would have to be refused (RFC 7301, section 3.2).
@@ -24,7 +19,7 @@ const FOREIGN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Answers TLS.
 pub(super) struct Server {
-    config: Arc<ServerConfig>,
+    acceptor: TlsAcceptor,
     clock: Clock,
     metrics: Arc<Handshakes>,
 }
@@ -49,7 +44,7 @@ impl Server {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         Ok(Self {
-            config: Arc::new(config),
+            acceptor: Arc::new(config).into(),
             clock: clock.clone(),
             metrics: metrics.clone(),
         })
@@ -60,16 +55,15 @@ impl Server {
         let attempt = self.metrics.inbound.attempt();
         let accepted = self.handshake(tcp).await;
         match &accepted {
-            Ok(accepted) => attempt.succeeded(agreed(accepted.stream.session())),
+            Ok(accepted) => attempt.succeeded(agreed(accepted.stream.get_ref().1)),
             Err(error) => attempt.failed(error.reason()),
         }
         accepted
     }
 
     async fn handshake(&self, tcp: TcpStream) -> Result<Accepted, Error> {
-        let session = UnbufferedServerConnection::new(self.config.clone())?;
-        let stream = Stream::handshake(tcp, Session::Server(session)).await?;
-        let session = stream.session();
+        let stream = self.acceptor.accept(tcp).await?;
+        let (_, session) = stream.get_ref();
         let client_id = match session.peer_certificates() {
             None => None,
             // A resumed session was verified when the certificate was still valid.
@@ -82,7 +76,7 @@ impl Server {
         Ok(Accepted {
             transport_header: session.alpn_protocol() == Some(TRANSPORT_HEADER),
             client_id,
-            stream,
+            stream: stream.into(),
         })
     }
 }

@@ -13,6 +13,7 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc};
+use tokio_rustls::TlsConnector;
 
 /// Peers that are remembered: at least so many, at most twice as many.
 const MAX_PEERS: usize = 256;
@@ -38,8 +39,8 @@ pub(super) struct Peers {
 /// Whoever is not met for a whole generation is forgotten.
 #[derive(Default)]
 struct Generations {
-    young: AHashMap<Peer, Arc<ClientConfig>>,
-    old: AHashMap<Peer, Arc<ClientConfig>>,
+    young: AHashMap<Peer, TlsConnector>,
+    old: AHashMap<Peer, TlsConnector>,
 }
 
 /// The sessions with one peer.
@@ -62,7 +63,7 @@ impl Peers {
     }
 
     /// What connects to `peer`.
-    pub(super) fn config(&self, peer: Peer) -> Arc<ClientConfig> {
+    pub(super) fn connector(&self, peer: Peer) -> TlsConnector {
         let mut known = self.known.lock();
         known.get(peer, |peer| {
             let mut config = self.template.clone();
@@ -70,7 +71,7 @@ impl Peers {
             if peer.offers_header {
                 config.alpn_protocols = vec![TRANSPORT_HEADER.to_vec()];
             }
-            Arc::new(config)
+            Arc::new(config).into()
         })
     }
 }
@@ -78,11 +79,7 @@ impl Peers {
 // === impl Generations ===
 
 impl Generations {
-    fn get(
-        &mut self,
-        peer: Peer,
-        make: impl FnOnce(&Peer) -> Arc<ClientConfig>,
-    ) -> Arc<ClientConfig> {
+    fn get(&mut self, peer: Peer, make: impl FnOnce(&Peer) -> TlsConnector) -> TlsConnector {
         if let Some(config) = self.young.get(&peer) {
             return config.clone();
         }
@@ -160,11 +157,15 @@ mod tests {
         Peers::new(config)
     }
 
+    fn same(a: &TlsConnector, b: &TlsConnector) -> bool {
+        Arc::ptr_eq(a.config(), b.config())
+    }
+
     #[test]
     fn a_peer_is_an_address_and_a_name_and_what_is_offered() {
         let peers = peers();
-        let first = peers.config(peer(1));
-        assert!(Arc::ptr_eq(&first, &peers.config(peer(1))));
+        let first = peers.connector(peer(1));
+        assert!(same(&first, &peers.connector(peer(1))));
         let others = [
             peer(2),
             Peer {
@@ -177,19 +178,19 @@ mod tests {
             },
         ];
         for other in others {
-            assert!(!Arc::ptr_eq(&first, &peers.config(other)));
+            assert!(!same(&first, &peers.connector(other)));
         }
     }
 
     #[test]
     fn those_not_met_for_long_are_forgotten() {
         let peers = peers();
-        let (kept, lost) = (peers.config(peer(1)), peers.config(peer(2)));
+        let (kept, lost) = (peers.connector(peer(1)), peers.connector(peer(2)));
         for port in 1_000..1_000 + 3 * MAX_PEERS as u16 {
-            peers.config(peer(port));
-            assert!(Arc::ptr_eq(&kept, &peers.config(peer(1))));
+            peers.connector(peer(port));
+            assert!(same(&kept, &peers.connector(peer(1))));
         }
-        assert!(!Arc::ptr_eq(&lost, &peers.config(peer(2))));
+        assert!(!same(&lost, &peers.connector(peer(2))));
         let known = peers.known.lock();
         assert!(known.young.len() <= MAX_PEERS && known.old.len() <= MAX_PEERS);
     }

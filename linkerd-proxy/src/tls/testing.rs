@@ -168,18 +168,6 @@ pub(crate) fn peer(name: &str) -> TlsIdentity {
     }
 }
 
-/// What a client that is not ours connects with, without a certificate.
-pub(crate) fn stock_client(roots: &Roots, hands: &Hands) -> rustls::ClientConfig {
-    let verifier = super::verify::ServerVerifier::new(roots);
-    let clock = Arc::new(hands.clock());
-    rustls::ClientConfig::builder_with_details(super::provider::provider(), clock)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth()
-}
-
 /// Two ends of a connection, always to the same address within a test.
 pub(crate) async fn sockets() -> (TcpStream, TcpStream) {
     thread_local! {

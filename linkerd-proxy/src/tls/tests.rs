@@ -42,7 +42,7 @@ impl Mesh {
 }
 
 fn kind(stream: &Stream) -> HandshakeKind {
-    stream.session().handshake_kind().unwrap()
+    stream.get_ref().1.handshake_kind().unwrap()
 }
 
 /// A handshake, and then a byte each way, so that the client has the server's ticket.
@@ -61,7 +61,7 @@ async fn both_sides_prove_who_they_are() {
     let (connected, accepted) = (connected.unwrap(), accepted.unwrap());
     assert_eq!(accepted.client_id.as_deref(), Some(WEB));
     assert!(!connected.transport_header && !accepted.transport_header);
-    let agreed = agreed(connected.stream.session());
+    let agreed = agreed(connected.stream.get_ref().1);
     assert_eq!(agreed.group, "X25519MLKEM768");
     assert!(!agreed.resumed);
     let (mut client, mut server) = (connected.stream, accepted.stream);
