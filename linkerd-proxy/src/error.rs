@@ -39,8 +39,8 @@ pub enum Error {
     Upstream {
         /// The endpoint.
         addr: SocketAddr,
-        /// hyper's account of it.
-        source: hyper::Error,
+        /// What was wrong.
+        source: HttpError,
     },
     /// Policy names no backend.
     #[error("{target}: policy names no backend")]
@@ -68,6 +68,17 @@ pub enum Error {
     /// The request says where it goes in a way that makes no sense.
     #[error("invalid request: {0}")]
     BadRequest(&'static str),
+}
+
+/// What became of HTTP on a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// hyper's account of it.
+    #[error("{0}")]
+    Http1(#[source] hyper::Error),
+    /// h2's account of it.
+    #[error("{0}")]
+    Http2(#[source] h2::Error),
 }
 
 /// A connection that was not made.
@@ -108,14 +119,17 @@ pub enum ConnectError {
     Handshake {
         /// Where to.
         addr: SocketAddr,
-        /// hyper's account of it.
-        source: hyper::Error,
+        /// What was wrong.
+        source: HttpError,
     },
 }
 
 impl Error {
     /// A request whose place is empty: it was sent already, so it is not sent again.
     pub const TAKEN: Self = Self::BadRequest("sent already");
+
+    /// A request whose body ended before it was whole.
+    pub const BROKEN_BODY: Self = Self::BadRequest("the body is malformed or was cut short");
 
     /// Whether the endpoint that was asked is to blame.
     pub fn blames_endpoint(&self) -> bool {
@@ -163,7 +177,7 @@ impl Error {
 }
 
 /// How the peer ended a stream, if it did.
-fn reset_name(error: &hyper::Error) -> &'static str {
+fn reset_name(error: &HttpError) -> &'static str {
     match h2_reason(error) {
         Some(h2::Reason::CANCEL) => "CANCEL",
         Some(h2::Reason::REFUSED_STREAM) => "REFUSED",

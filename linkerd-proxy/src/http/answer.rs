@@ -10,7 +10,7 @@ use super::{
     server::Activity,
     upgrade::Switch,
 };
-use crate::{limit::Room, metrics::http::Endpoint};
+use crate::{error::HttpError, limit::Room, metrics::http::Endpoint};
 use http::{HeaderMap, StatusCode};
 use std::rc::Rc;
 use tokio::time::Instant;
@@ -125,7 +125,7 @@ impl<O: Observer> Watch for Passing<O> {
         }
     }
 
-    fn broken(&mut self, _: &hyper::Error) {
+    fn broken(&mut self, _: &HttpError) {
         let class = Class::Failure {
             grpc: self.grpc,
             error: "i/o",

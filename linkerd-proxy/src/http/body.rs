@@ -1,13 +1,13 @@
-//! The body of an answer: hyper's, watched as it passes, or one of our own.
+//! The body of an answer: an endpoint's, watched as it passes, or one of our own.
 //!
 //! Nothing is boxed or copied. The watcher learns of the first byte and of the end, which is where
 //! latency, classification and the endpoint's load are settled.
 
-use super::server::InFlight;
+use super::{client::Answer, server::InFlight};
+use crate::error::HttpError;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -21,7 +21,7 @@ pub trait Watch {
     /// `first` before it when the first frame is also the last, or there is none.
     fn end(&mut self, trailers: Option<&HeaderMap>);
     /// The body broke. Called at most once, and never after `end`.
-    fn broken(&mut self, error: &hyper::Error);
+    fn broken(&mut self, error: &HttpError);
 }
 
 /// The body of an answer, and what has to be held until it has passed.
@@ -32,7 +32,7 @@ pub struct Body {
 
 enum Kind {
     /// An endpoint's, watched; nobody watches once told of the end.
-    Watched(Incoming, Option<Box<dyn Watch>>),
+    Watched(Answer, Option<Box<dyn Watch>>),
     /// The proxy's own; `None` is empty.
     Own(Option<Bytes>),
 }
@@ -56,7 +56,7 @@ impl Body {
     }
 
     /// Watches `body`; one that is empty has ended already.
-    pub fn watched(body: Incoming, mut watch: Box<dyn Watch>) -> Self {
+    pub fn watched(body: Answer, mut watch: Box<dyn Watch>) -> Self {
         let watch = if body.is_end_stream() {
             watch.end(None);
             None
@@ -78,12 +78,12 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = HttpError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let (body, watch) = match &mut self.get_mut().kind {
             Kind::Own(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Watched(body, watch) => (body, watch),
@@ -116,7 +116,7 @@ impl HttpBody for Body {
 /// ask again, so that has to count as the end.
 fn tell(
     watch: &mut dyn Watch,
-    frame: &Option<Result<Frame<Bytes>, hyper::Error>>,
+    frame: &Option<Result<Frame<Bytes>, HttpError>>,
     is_end_stream: bool,
 ) -> bool {
     match frame {

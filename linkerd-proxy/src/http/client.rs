@@ -9,6 +9,7 @@
 //! many requests. While little is, a connection of its own costs less than multiplexing
 //! (`BENCHMARKS.md`). Neither application can tell.
 
+mod body;
 mod http1;
 mod http2;
 
@@ -16,17 +17,18 @@ use super::{Request, orig_proto};
 use crate::{
     config::{Http2Client, Pool},
     dial::{Dial, Dialled},
-    error::{ConnectError, Error},
+    error::{ConnectError, Error, HttpError},
     io::Conn,
     transport_header::Session,
 };
 use http::Version;
-use hyper::body::Incoming;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
 };
 use tokio::time::Instant;
+
+pub use self::body::Answer;
 
 /// Requests in flight to one endpoint from which on HTTP/1 rides on HTTP/2, and below which it
 /// does not any more.
@@ -53,7 +55,7 @@ pub struct Client {
 /// An answer, and the connection it comes over.
 pub struct Sent {
     /// The answer.
-    pub response: http::Response<Incoming>,
+    pub response: http::Response<Answer>,
     /// To be kept until the body has ended.
     pub connection: InUse,
     /// When it was sent, if a connection had to be made for it first.
@@ -184,11 +186,11 @@ impl Dialer {
     fn upstream(&self, source: hyper::Error) -> Error {
         if source.is_user() {
             // What hyper calls its user is who sent the body.
-            return Error::BadRequest("the body is malformed or was cut short");
+            return Error::BROKEN_BODY;
         }
         Error::Upstream {
             addr: self.dial.addr(),
-            source,
+            source: HttpError::Http1(source),
         }
     }
 }

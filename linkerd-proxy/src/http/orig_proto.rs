@@ -11,7 +11,6 @@ use http::{
     header::{HOST, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
 
 const HTTP_1_1: HeaderValue = HeaderValue::from_static("HTTP/1.1");
 
@@ -77,7 +76,7 @@ pub fn carry_response(response: &mut Response) {
 }
 
 /// Makes the answer to a request that was carried an HTTP/1.1 one again.
-pub fn uncarry_response(response: &mut http::Response<Incoming>) {
+pub fn uncarry_response<B>(response: &mut http::Response<B>) {
     *response.version_mut() = Version::HTTP_11;
     response.headers_mut().remove(L5D_ORIG_PROTO);
 }

@@ -1,9 +1,9 @@
 //! HTTP/1 connections to one address: last used, first reused, and closed when idle for too long.
 
-use super::{Dialer, Sent};
+use super::{Answer, Dialer, Sent};
 use crate::{
     config,
-    error::{ConnectError, Error},
+    error::{ConnectError, Error, HttpError},
     http::Request,
     transport_header::Session,
 };
@@ -80,6 +80,7 @@ impl Pool {
             let sent = request.take().ok_or(Error::TAKEN)?;
             match connection.sender.try_send_request(sent).await {
                 Ok(response) => {
+                    let response = response.map(Answer::Http1);
                     let pool = Rc::downgrade(self);
                     let connection = super::InUse::Http1(InUse { connection, pool });
                     return Ok(Sent {
@@ -130,7 +131,7 @@ impl Pool {
             .await
             .map_err(|source| ConnectError::Handshake {
                 addr: dialer.dial.addr(),
-                source,
+                source: HttpError::Http1(source),
             })?;
         spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {

@@ -1,19 +1,28 @@
 //! HTTP/2 connections to one address: one, and another when the peer's stream limit is reached.
 
-use super::{Dialer, Sent};
+mod exchange;
+
+pub use self::exchange::Download;
+
+use self::exchange::{Failure, exchange};
+use super::{Answer, Dialer, Sent};
 use crate::{
-    error::{ConnectError, Error},
-    http::{Request, exec::SteppedExec},
+    error::{ConnectError, Error, HttpError},
+    http::Request,
     io::Conn,
     transport_header::Session,
 };
-use hyper::{body::Incoming, client::conn::http2 as conn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::{
+    PingPong,
+    client::{Builder, Connection as Driver, SendRequest},
+};
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::Pin,
     rc::{Rc, Weak},
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -45,7 +54,7 @@ pub(crate) struct Connections {
 }
 
 struct Connection {
-    sender: conn::SendRequest<Incoming>,
+    sender: SendRequest<Bytes>,
     usage: Rc<Usage>,
 }
 
@@ -53,6 +62,7 @@ struct Usage {
     streams: Cell<usize>,
     /// What the peer allows now.
     max_streams: Cell<usize>,
+    is_closed: Cell<bool>,
     last: Cell<Instant>,
 }
 
@@ -75,25 +85,24 @@ impl Connections {
                 // Boxed: it is seldom needed and would make every request in flight larger.
                 None => (Box::pin(self.connect(dialer)).await?, Some(Instant::now())),
             };
-            let sent = request.take().ok_or(Error::TAKEN)?;
-            match sender.try_send_request(sent).await {
-                Ok(response) => {
-                    let connection = super::InUse::Http2(stream);
-                    return Ok(Sent {
-                        response,
-                        connection,
-                        sent: connected,
-                    });
+            if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
+                self.forget(&stream.0);
+                if is_retry {
+                    return Err(upstream(dialer, error));
                 }
-                Err(mut failed) => {
-                    *request = failed.take_message();
-                    if request.is_none() || is_retry {
-                        return Err(dialer.upstream(failed.into_error()));
-                    }
-                    is_retry = true;
-                    self.forget(&stream.0);
-                }
+                is_retry = true;
+                continue;
             }
+            let taken = request.take().ok_or(Error::TAKEN)?;
+            return match exchange(sender, taken).await {
+                Ok(response) => Ok(Sent {
+                    response: response.map(Answer::Http2),
+                    connection: super::InUse::Http2(stream),
+                    sent: connected,
+                }),
+                Err(Failure::Body) => Err(Error::BROKEN_BODY),
+                Err(Failure::Stream(error)) => Err(upstream(dialer, error)),
+            };
         }
     }
 
@@ -109,7 +118,7 @@ impl Connections {
     /// Whether there is a connection; if there is none, one is made, without waiting for it.
     pub(crate) fn is_open_or_opens(self: &Rc<Self>, dialer: &Rc<Dialer>) -> bool {
         let mut open = self.open.borrow_mut();
-        open.retain(|c| !c.sender.is_closed());
+        open.retain(|c| !c.usage.is_closed.get());
         let is_open = !open.is_empty();
         // Whoever connects holds the lock.
         if !is_open && self.connecting.try_lock().is_ok() {
@@ -127,7 +136,7 @@ impl Connections {
     async fn connect(
         self: &Rc<Self>,
         dialer: &Dialer,
-    ) -> Result<(conn::SendRequest<Incoming>, Stream), Error> {
+    ) -> Result<(SendRequest<Bytes>, Stream), Error> {
         let _connecting = self.connecting.lock().await;
         if let Some(found) = self.find() {
             return Ok(found);
@@ -143,9 +152,9 @@ impl Connections {
 
     /// The first connection with room, so that the others can idle out; the least used one when
     /// all are full and there may be no more.
-    fn find(&self) -> Option<(conn::SendRequest<Incoming>, Stream)> {
+    fn find(&self) -> Option<(SendRequest<Bytes>, Stream)> {
         let mut open = self.open.borrow_mut();
-        open.retain(|c| !c.sender.is_closed());
+        open.retain(|c| !c.usage.is_closed.get());
         let has_room = |c: &&Connection| c.usage.streams.get() < c.usage.max_streams.get();
         let found = open.iter().find(has_room).or_else(|| {
             let fullest = open.len() >= MAX_CONNECTIONS;
@@ -163,53 +172,90 @@ impl Connections {
     }
 }
 
+fn upstream(dialer: &Dialer, source: h2::Error) -> Error {
+    let (addr, source) = (dialer.dial.addr(), HttpError::Http2(source));
+    Error::Upstream { addr, source }
+}
+
 async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
     let io = dialer.dial(Session::Http2).await?;
+    let addr = dialer.dial.addr();
+    let failed = |source| ConnectError::Handshake {
+        addr,
+        source: HttpError::Http2(source),
+    };
     let windows = dialer.config.http2;
-    let (interval, ping_timeout) = KEEP_ALIVE;
-    let exec = SteppedExec::default();
-    let (sender, connection) = conn::Builder::new(exec.clone())
-        .timer(TokioTimer::new())
+    let (sender, mut driver) = Builder::new()
         // Streams that are opened before the peer's limit is known may be over it, and refused.
         .initial_max_send_streams(0)
-        .initial_stream_window_size(windows.stream_window)
+        .enable_push(false)
+        .initial_window_size(windows.stream_window)
         .initial_connection_window_size(windows.connection_window)
         .max_header_list_size(MAX_HEADER_LIST)
-        .max_send_buf_size(MAX_SEND_BUFFER)
-        .keep_alive_interval(interval)
-        .keep_alive_timeout(ping_timeout)
-        .handshake(TokioIo::new(io))
+        .max_send_buffer_size(MAX_SEND_BUFFER)
+        .handshake(io)
         .await
-        .map_err(|source| ConnectError::Handshake {
-            addr: dialer.dial.addr(),
-            source,
-        })?;
-    let deadline = dialer.dial.config().timeout;
-    let settled = exec.until(|| connection.current_max_send_streams() > 0);
-    if timeout(deadline, settled).await.is_err() {
-        let (addr, timeout) = (dialer.dial.addr(), deadline);
-        return Err(ConnectError::Timeout { addr, timeout }.into());
-    }
+        .map_err(failed)?;
+    let limit = dialer.dial.config().timeout;
+    let settled = timeout(limit, settled(&mut driver)).await;
+    let timed_out = |_| ConnectError::Timeout {
+        addr,
+        timeout: limit,
+    };
+    settled.map_err(timed_out)?.map_err(failed)?;
     let usage = Rc::new(Usage {
         streams: Cell::new(0),
-        max_streams: Cell::new(connection.current_max_send_streams()),
+        max_streams: Cell::new(driver.max_concurrent_send_streams()),
+        is_closed: Cell::new(false),
         last: Cell::new(Instant::now()),
     });
-    spawn_local(run(connection, usage.clone()));
+    let pings = driver.ping_pong();
+    spawn_local(run(driver, pings, usage.clone()));
     Ok(Connection { sender, usage })
 }
 
-type HyperConnection = conn::Connection<TokioIo<Conn>, Incoming, SteppedExec>;
+/// Drives a new connection until the peer has said how many streams it allows.
+async fn settled(driver: &mut Driver<Conn, Bytes>) -> Result<(), h2::Error> {
+    poll_fn(|cx| match Pin::new(&mut *driver).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(ended.and(Err(h2::Reason::REFUSED_STREAM.into()))),
+        Poll::Pending if driver.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
 
-/// Drives a connection, and keeps track of the peer's stream limit, which it may change any time.
-async fn run(mut connection: HyperConnection, usage: Rc<Usage>) {
+/// Drives a connection until it ends, or the peer is found to be gone; and keeps track of its
+/// stream limit, which it may change any time.
+async fn run(mut driver: Driver<Conn, Bytes>, pings: Option<PingPong>, usage: Rc<Usage>) {
     let ended = poll_fn(|cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
-        usage.max_streams.set(connection.current_max_send_streams());
+        let polled = Pin::new(&mut driver).poll(cx);
+        usage.max_streams.set(driver.max_concurrent_send_streams());
         polled
     });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, "HTTP/2 connection to endpoint ended");
+    tokio::select! {
+        ended = ended => if let Err(error) = ended {
+            tracing::debug!(%error, "HTTP/2 connection to endpoint ended");
+        },
+        () = silence(pings, &usage) => tracing::debug!("HTTP/2 endpoint does not answer PING"),
+    }
+    usage.is_closed.set(true);
+}
+
+/// Completes when the peer has not answered a PING in time, while there are streams.
+async fn silence(pings: Option<PingPong>, usage: &Usage) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    let (interval, limit) = KEEP_ALIVE;
+    loop {
+        sleep(interval).await;
+        if usage.streams.get() > 0
+            && timeout(limit, pings.ping(h2::Ping::opaque()))
+                .await
+                .is_err()
+        {
+            return;
+        }
     }
 }
 
@@ -221,7 +267,7 @@ async fn sweep(connections: Weak<Connections>) {
             return;
         };
         let mut open = connections.open.borrow_mut();
-        open.retain(|c| !c.usage.is_idle() && !c.sender.is_closed());
+        open.retain(|c| !c.usage.is_idle() && !c.usage.is_closed.get());
         if open.is_empty() {
             connections.is_swept.set(false);
             return;
