@@ -95,6 +95,16 @@ impl Controller {
         self.process.output()
     }
 
+    /// Where it listens for `port`.
+    pub fn addr(&self, port: u16) -> SocketAddr {
+        SocketAddr::from((self.ip, port))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Resident memory in KiB.
     pub fn rss_kib(&self) -> u64 {
         self.process.rss_kib()

@@ -7,6 +7,7 @@
 //! medians, spans and ratios.
 
 mod backend;
+mod controller;
 mod load;
 mod measure;
 mod peers;
@@ -67,6 +68,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Part {
+    Controller(controller::Args),
     /// The server behind the proxies
     #[command(hide = true)]
     Backend(backend::Args),
@@ -78,6 +80,7 @@ enum Part {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.part {
+        Some(Part::Controller(args)) => controller::run(args),
         Some(Part::Backend(args)) => backend::run(args),
         Some(Part::Load(args)) => load::run(args),
         None => measure::run(cli.run),

@@ -282,7 +282,7 @@ fn installed(wanted: Vec<Kind>, setup: &Setup) -> Vec<Kind> {
 }
 
 /// Children inherit it, and proxies are moved to their own core as they start.
-fn pin_to_other_core() -> Result<()> {
+pub(crate) fn pin_to_other_core() -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     ensure!(
         cores > CORE,
