@@ -25,6 +25,9 @@ use tonic::transport::Channel;
 /// How long a step may take before it counts as failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Until what only the start took was given back.
+const SETTLE: Duration = Duration::from_secs(15);
+
 /// Between changes, so that each finds an idle machine.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -33,7 +36,7 @@ const FOLLOWED: usize = 5;
 
 /// Measures the controller: memory with many proxies, and how soon they learn of a change
 ///
-/// Each proxy takes two connections: raise the limit on open files first (`ulimit -n 100000`).
+/// Each proxy takes two connections: the limit on open files has to be high enough (`ulimit -n`).
 #[derive(Parser)]
 pub(crate) struct Args {
     /// Proxies that follow it
@@ -53,8 +56,11 @@ pub(crate) struct Args {
 /// Runs it and prints what it found.
 pub(crate) fn run(args: Args) -> Result<()> {
     pin_to_other_core()?;
-    let manifests: Vec<_> = (0..args.services)
-        .map(|n| (format!("svc-{n}.yaml"), service(n, args.endpoints)))
+    let services =
+        (0..args.services).map(|n| (format!("svc-{n}.yaml"), service(n, args.endpoints)));
+    let clients: Vec<_> = (0..args.proxies).map(client).collect();
+    let manifests: Vec<_> = services
+        .chain([("clients.yaml".to_owned(), clients.join("---\n"))])
         .collect();
     let manifests: Vec<_> = manifests
         .iter()
@@ -86,6 +92,7 @@ async fn measure(args: &Args, controller: &Controller) -> Result<()> {
     all(&mut told, args.proxies)
         .await
         .context("first answers")?;
+    tokio::time::sleep(SETTLE).await;
     println!(
         "RSS with {} proxies, MiB: {:.1}",
         args.proxies,
@@ -194,6 +201,15 @@ async fn drain<T>(mut updates: tonic::Streaming<T>, tell: Option<mpsc::Unbounded
         // Nobody listens at the end.
         let _ = tell.as_ref().map(|tell| tell.send(Instant::now()));
     }
+}
+
+/// The pod of a proxy, as a manifest.
+fn client(n: usize) -> String {
+    let (high, low) = (n / 256, n % 256);
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: client-{n}, namespace: bench}}, \
+         spec: {{containers: []}}, status: {{podIP: 10.200.{high}.{low}, phase: Running}}}}\n"
+    )
 }
 
 /// A service with so many endpoints, as manifests.

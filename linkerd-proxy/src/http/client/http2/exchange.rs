@@ -184,9 +184,9 @@ fn poll_event(
     if stream.poll_reset(cx).is_ready() {
         return Poll::Ready(Event::Reset);
     }
-    if stream.capacity() == 0 {
+    while stream.capacity() == 0 {
+        // What was given may have been taken back; asking again makes it wake us.
         match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(0)) => return Poll::Pending,
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return Poll::Ready(Event::Reset),
         }
