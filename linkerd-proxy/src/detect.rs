@@ -61,7 +61,7 @@ pub async fn detect(conn: &mut Conn, timeout: Duration) -> io::Result<Protocol> 
         match judged? {
             (_, Some(protocol)) => return Ok(protocol),
             // The client has closed its side, or there is no room for more.
-            (n, None) if n <= seen || n == MAX_PEEK => {
+            (n, None) if n <= seen || n >= MAX_PEEK => {
                 conn.take_ahead()?;
                 return Ok(Protocol::Opaque);
             }
@@ -86,5 +86,35 @@ fn judge(bytes: &[u8]) -> Option<Protocol> {
         http::Http::Http2 => Some(Protocol::Http2),
         http::Http::Not => Some(Protocol::Opaque),
         http::Http::NeedMore => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::{Authority, Hands, peer, shake};
+    use tokio::{io::AsyncWriteExt, time::timeout};
+
+    #[tokio::test]
+    async fn no_more_is_taken_off_tls_than_may_be_looked_at() {
+        let (hands, root) = (Hands::new(), Authority::new("root"));
+        let credentials = |name| root.credentials(name, &root.roots(), &hands);
+        let (web, api) = (credentials("web"), credentials("api"));
+        let (client, server) = shake(&web, &api, &peer("api")).await;
+        let mut client = client.unwrap().stream;
+        let mut conn = Conn::tls(server.unwrap().stream);
+        // A ClientHello that is one record of the largest size does not end within what is looked at.
+        let mut bytes = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
+        bytes.resize(3 * MAX_PEEK, 0);
+        let writing = async {
+            // What is left over stays with the sender.
+            let _ = client.write_all(&bytes).await;
+            client.flush().await
+        };
+        let an_hour = Duration::from_secs(3_600);
+        let detecting = timeout(Duration::from_secs(20), detect(&mut conn, an_hour));
+        let (_, detected) = tokio::join!(writing, detecting);
+        let detected = detected.expect("without waiting for the deadline").unwrap();
+        assert!(!matches!(detected, Protocol::Tls { .. }), "{detected:?}");
     }
 }
