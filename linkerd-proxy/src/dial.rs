@@ -94,6 +94,19 @@ impl Dial {
         self.in_time(self.open()).await
     }
 
+    /// Goes on with a connection that was made ahead.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], with the address.
+    pub async fn speak(
+        &self,
+        ahead: Dialled,
+        session: Option<Session>,
+    ) -> Result<Conn, ConnectError> {
+        self.in_time(ahead.speak(session)).await
+    }
+
     async fn in_time<T>(
         &self,
         connecting: impl Future<Output = Result<T, ConnectError>>,
@@ -154,12 +167,7 @@ impl Dialled {
         self.conn.is_alive()
     }
 
-    /// The connection, to speak `session` on.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Io`].
-    pub async fn speak(mut self, session: Option<Session>) -> Result<Conn, ConnectError> {
+    async fn speak(mut self, session: Option<Session>) -> Result<Conn, ConnectError> {
         if self.expects_header {
             // To a peer that does not look at what is spoken it is not said.
             let session = session.filter(|_| !self.is_opaque);

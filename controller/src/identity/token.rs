@@ -127,7 +127,6 @@ impl Signer {
     ///
     /// # Panics
     /// When the system has no random numbers.
-    #[allow(clippy::new_without_default)]
     pub fn generate() -> Self {
         let pair = KeyPair::generate().expect("the system has random numbers");
         Self::new(pair)

@@ -123,9 +123,9 @@ async fn openssl_with_a_certificate_is_known_by_its_name() {
     let mesh = Mesh::start(Way::Port, app.addr());
     let files = Files::new(&mesh, &mesh.leaf("batch"));
     let mut command = Command::new("sh");
-    // It ends with its input, so the answer has to be waited for.
-    let text = "(printf 'GET /headers HTTP/1.1\\r\\nhost: api\\r\\nconnection: close\\r\\n\\r\\n'; \
-                sleep 2) | openssl s_client -quiet -connect \"$1\" -servername \"$2\" -CAfile \
+    // `-quiet` makes it stay after the end of its input, until the server is done.
+    let text = "printf 'GET /headers HTTP/1.1\\r\\nhost: api\\r\\nconnection: close\\r\\n\\r\\n' \
+                | openssl s_client -quiet -connect \"$1\" -servername \"$2\" -CAfile \
                 \"$3/root.pem\" -cert \"$3/leaf.pem\" -cert_chain \"$3/leaf.pem\" -key \"$3/key.pem\"";
     command
         .args(["-c", text, "sh", &mesh.app().to_string(), &server_id()])

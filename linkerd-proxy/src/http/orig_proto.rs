@@ -1,5 +1,6 @@
 //! HTTP/1 carried over HTTP/2 between two sidecars, so that neither application can tell: what it
-//! was is said by `l5d-orig-proto` (Linkerd's header, of requests and of answers).
+//! was is said by `l5d-orig-proto` (Linkerd's header, of requests and of answers). Only the case of
+//! header names is lost, as between Linkerd's proxies.
 //!
 //! The outbound client calls [`carry`] and undoes it, on the request when that was not sent, and on
 //! the answer; the inbound path calls [`uncarry_if_carried`] and marks the answer. Whether to carry
