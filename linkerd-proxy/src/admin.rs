@@ -5,18 +5,27 @@
 
 mod gzip;
 
-use crate::{addr::unmap, identity::Identity, log, metrics::process::Process};
+use crate::{
+    addr::unmap,
+    drain,
+    error::BoxError,
+    http::{
+        Body, Request, Response,
+        server::{Handler, serve_http1},
+    },
+    identity::Identity,
+    io::Conn,
+    log,
+    metrics::process::Process,
+};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http_body_util::{BodyExt, Limited};
 use std::{
     collections::HashMap,
-    convert::Infallible,
     net::IpAddr,
     sync::{
         Arc,
@@ -27,14 +36,16 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
+    task::spawn_local,
     time::sleep,
 };
 
 /// Connections at once; scrapers are few.
 const MAX_CONNECTIONS: usize = 128;
 
-/// A head has to be complete, and the next request there, within this.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection is kept, and how long what is in flight by then may take. Whoever asks comes
+/// seldom; connections that wait for them would take the room.
+const LIFETIME: Duration = Duration::from_secs(30);
 
 /// Largest filter that `PUT /proxy-log-level` takes.
 const MAX_FILTER: usize = 4 * 1024;
@@ -59,8 +70,6 @@ pub struct Admin {
     pub shutdown: Notify,
 }
 
-type Answer = Response<Full<Bytes>>;
-
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -69,7 +78,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
         let Ok(room) = connections.clone().acquire_owned().await else {
             return;
         };
-        let (tcp, client) = match listener.accept().await {
+        let (tcp, ip) = match listener.accept().await {
             Ok((tcp, client)) => (tcp, unmap(client).ip()),
             Err(error) => {
                 tracing::warn!(%error, "accept on the admin port failed");
@@ -77,26 +86,48 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                 continue;
             }
         };
-        let admin = admin.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(request, client).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(tcp), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "admin connection ended");
-            }
+        let client = Client {
+            admin: admin.clone(),
+            ip,
+        };
+        spawn_local(async move {
+            carry(Conn::new(tcp), client).await;
             drop(room);
         });
     }
 }
 
+/// Serves one connection as long as it may live.
+async fn carry(conn: Conn, client: Client) {
+    let (mut drain, signal) = drain::channel();
+    let lifetime = async {
+        sleep(LIFETIME).await;
+        drain.drain().await;
+        sleep(LIFETIME).await;
+    };
+    tokio::select! {
+        served = serve_http1(conn, client, &signal) => if let Err(error) = served {
+            tracing::debug!(%error, "admin connection ended");
+        },
+        () = lifetime => {}
+    }
+}
+
+/// The client of one connection.
+#[derive(Clone)]
+struct Client {
+    admin: Arc<Admin>,
+    ip: IpAddr,
+}
+
+impl Handler for Client {
+    async fn handle(self, request: Request) -> Result<Response, BoxError> {
+        Ok(self.admin.answer(request, self.ip).await)
+    }
+}
+
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> Answer {
+    async fn answer(&self, request: Request, client: IpAddr) -> Response {
         let is_local = client.is_loopback();
         match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
@@ -112,7 +143,7 @@ impl Admin {
         }
     }
 
-    fn readiness(&self) -> Answer {
+    fn readiness(&self) -> Response {
         if let Some(problem) = self.identity.problem() {
             return text(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"));
         }
@@ -122,7 +153,7 @@ impl Admin {
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Answer {
+    fn metrics(&self, headers: &HeaderMap) -> Response {
         let page = self.process.render();
         let mut answer = match gzip::is_accepted(headers) {
             false => text(StatusCode::OK, page),
@@ -140,7 +171,7 @@ impl Admin {
         answer
     }
 
-    async fn log_level(&self, request: Request<Incoming>) -> Answer {
+    async fn log_level(&self, request: Request) -> Response {
         let Some(current) = self.log.filter() else {
             return text(StatusCode::NOT_FOUND, "logging is off\n");
         };
@@ -162,7 +193,7 @@ impl Admin {
         }
     }
 
-    fn shut_down(&self, method: &Method) -> Answer {
+    fn shut_down(&self, method: &Method) -> Response {
         if method != Method::POST {
             return not_allowed("POST");
         }
@@ -174,7 +205,7 @@ impl Admin {
     }
 
     /// `?A&B` asks for these variables only; unknown ones are null.
-    fn env(&self, request: &Request<Incoming>) -> Answer {
+    fn env(&self, request: &Request) -> Response {
         if request.method() != Method::GET {
             return not_allowed("GET");
         }
@@ -219,8 +250,8 @@ fn is_shown(name: &str) -> bool {
     name.starts_with("LINKERD2_PROXY_") || name.starts_with("GOSSAMER_PROXY_")
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut answer = Response::new(Body::own(body));
     *answer.status_mut() = status;
     answer
         .headers_mut()
@@ -228,13 +259,13 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
+fn empty(status: StatusCode) -> Response {
+    let mut answer = Response::new(Body::empty());
     *answer.status_mut() = status;
     answer
 }
 
-fn not_allowed(allow: &'static str) -> Answer {
+fn not_allowed(allow: &'static str) -> Response {
     let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
     answer
         .headers_mut()

@@ -28,8 +28,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    runtime::LocalOptions,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, watch},
+    task::spawn_local,
     time::{sleep, timeout},
 };
 
@@ -47,7 +49,7 @@ const SWEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 pub fn run(config: Config, env: HashMap<String, String>, log: log::Handle) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build_local(LocalOptions::default())?;
     runtime.block_on(control(config, env, log))
 }
 
@@ -81,7 +83,7 @@ async fn control(
     for addr in &config.admin_listen {
         let listener = listen::adopt(listen::bind(*addr, 128)?)?;
         tracing::info!(%addr, "admin listens");
-        tokio::spawn(admin::serve(listener, admin.clone()));
+        spawn_local(admin::serve(listener, admin.clone()));
     }
 
     let (inbound, inbound_signal) = drain::channel();

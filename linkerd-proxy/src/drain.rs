@@ -76,6 +76,11 @@ impl Signal {
         let _ = signal.wait_for(|draining| *draining).await;
     }
 
+    /// Whether it is time to drain.
+    pub fn is_draining(&self) -> bool {
+        *self.signal.borrow()
+    }
+
     /// Makes the drain wait until the guard is dropped.
     pub fn guard(&self) -> Guard {
         self.guards.count.fetch_add(1, AcqRel);

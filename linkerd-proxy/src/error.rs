@@ -1,7 +1,7 @@
 //! What can go wrong with a request or a connection, as values: each knows what it is called in
 //! metrics and whether the request was sent. What the client is told is in [`crate::http::rescue`].
 
-use crate::{addr::Target, balance::Unavailable, tls};
+use crate::{addr::Target, balance::Unavailable, http::http1, tls};
 use mesh_policy::authz::Deny;
 use std::{error::Error as StdError, io, net::SocketAddr, time::Duration};
 
@@ -73,12 +73,15 @@ pub enum Error {
 /// What became of HTTP on a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// hyper's account of it.
+    /// HTTP/1.
     #[error("{0}")]
-    Http1(#[source] hyper::Error),
+    Http1(#[source] http1::Error),
     /// h2's account of it.
     #[error("{0}")]
     Http2(#[source] h2::Error),
+    /// hyper's account of HTTP/2 with a client.
+    #[error("{0}")]
+    Client(#[source] hyper::Error),
 }
 
 /// A connection that was not made.

@@ -6,17 +6,18 @@ pub mod classify;
 pub mod client;
 pub mod exec;
 pub mod headers;
+pub mod http1;
 pub mod normalize;
 pub mod orig_proto;
 pub mod rescue;
 pub mod server;
-pub mod strict;
 pub mod upgrade;
+mod upload;
 
-pub use self::body::Body;
+pub use self::{body::Body, upload::Upload};
 
 /// A request as it came in.
-pub type Request = http::Request<hyper::body::Incoming>;
+pub type Request = http::Request<Upload>;
 
 /// An answer as it goes out.
 pub type Response = http::Response<Body>;

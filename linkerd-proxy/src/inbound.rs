@@ -32,7 +32,7 @@ use crate::{
     error::{BoxError, Error, h2_reason},
     http::{
         Request, Response, headers, normalize, orig_proto, rescue,
-        server::{Activity, Handler, serve_http1, serve_http2},
+        server::{Handler, serve_http1, serve_http2},
         upgrade::{self, Switch},
     },
     identity::Identity,
@@ -302,7 +302,6 @@ impl Inbound {
         self: Rc<Self>,
         access: Rc<Access>,
         request: Request,
-        activity: Rc<Activity>,
     ) -> Result<Response, BoxError> {
         let context = rescue::Context {
             version: request.version(),
@@ -310,7 +309,7 @@ impl Inbound {
             // Only a peer that has proved its identity may know why.
             explain: access.client_id().is_some(),
         };
-        let error = match self.route(&access, &mut Some(request), &activity).await {
+        let error = match self.route(&access, &mut Some(request)).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -332,7 +331,6 @@ impl Inbound {
         &self,
         access: &Access,
         request: &mut Option<Request>,
-        activity: &Rc<Activity>,
     ) -> Result<Response, Error> {
         let received = Instant::now();
         let limit = self.in_flight.max();
@@ -340,14 +338,13 @@ impl Inbound {
         let (permit, granted) = access.authorize()?;
         let head = request.as_mut().ok_or(Error::TAKEN)?;
         let is_carried = access.peer().is_meshed() && orig_proto::uncarry_if_carried(head);
-        let keep_upgrade = normalize::request(head)?;
+        normalize::request(head)?;
         if let Some(id) = access.client_id() {
             head.headers_mut()
                 .insert(headers::L5D_CLIENT_ID, id.clone());
         }
-        let upgrade = keep_upgrade.then_some(activity);
         let app = &access.port().app;
-        let sent = app.send(&permit, &granted, request, received, room, upgrade);
+        let sent = app.send(&permit, &granted, request, received, room);
         let mut response = sent.await?;
         if is_carried {
             orig_proto::carry_response(&mut response);
@@ -424,8 +421,7 @@ impl Handler for Client {
     fn handle(
         self,
         request: Request,
-        activity: Rc<Activity>,
     ) -> impl Future<Output = Result<Response, BoxError>> + 'static {
-        self.inbound.serve(self.access, request, activity)
+        self.inbound.serve(self.access, request)
     }
 }

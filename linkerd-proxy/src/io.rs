@@ -1,12 +1,12 @@
 //! A connection as the proxy sees it: in clear or over TLS, bytes already taken off it, counted, and
 //! peeked at.
 //!
-//! [`Conn`] is what every chapter hands on: detection peeks at it, hyper reads it, the copy loop
+//! [`Conn`] is what every chapter hands on: detection peeks at it, HTTP reads it, the copy loop
 //! forwards it. It belongs to one worker's task at a time. Handshakes are [`crate::tls`]'s.
 
 pub mod copy;
 mod relay;
-mod scratch;
+pub(crate) mod scratch;
 
 use crate::{metrics::transport::Sensor, tls};
 use bytes::{Buf, Bytes};
@@ -15,7 +15,7 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::{
@@ -132,6 +132,16 @@ impl Conn {
             // Over TLS, tickets come unasked.
             Ok((n, _)) => n > 0 && matches!(self.io, Io::Tls(_)),
         }
+    }
+
+    /// Whether an idle connection has neither ended nor brought anything, as far as is known without
+    /// asking the kernel.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(self)
+            .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
+            .is_pending()
     }
 
     /// Whether something written has not reached the socket yet.

@@ -33,7 +33,7 @@ use crate::{
     error::{BoxError, Error, h2_reason},
     http::{
         Body, Request, Response, answer, headers, normalize, rescue,
-        server::{Activity, Handler, serve_http1, serve_http2},
+        server::{Handler, serve_http1, serve_http2},
         upgrade::{self, Switch},
     },
     identity::Identity,
@@ -241,14 +241,13 @@ impl Outbound {
         self: Rc<Self>,
         dst: Option<Rc<Destination>>,
         request: Request,
-        activity: Rc<Activity>,
     ) -> Result<Response, BoxError> {
         let context = rescue::Context {
             version: request.version(),
             is_grpc: headers::is_grpc(request.headers()),
             explain: self.config.informational_headers,
         };
-        let error = match self.route(dst, &mut Some(request), &activity).await {
+        let error = match self.route(dst, &mut Some(request)).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -273,7 +272,6 @@ impl Outbound {
         self: &Rc<Self>,
         dst: Option<Rc<Destination>>,
         request: &mut Option<Request>,
-        activity: &Rc<Activity>,
     ) -> Result<Response, Error> {
         let received = Instant::now();
         let limit = self.in_flight.max();
@@ -285,25 +283,23 @@ impl Outbound {
                 let target = normalize::proxied_target(head)?;
                 let dst = self.discover(&target).await?;
                 if head.method() == Method::CONNECT {
-                    return tunnel(head, target, activity);
+                    return tunnel(head, target);
                 }
                 dst
             }
         };
-        let keep_upgrade = normalize::request(head)?;
+        normalize::request(head)?;
         let stack = dst.stack();
         let picked = stack.http().and_then(|route| route.pick());
         let no_backend = || Error::NoBackend {
             target: dst.target.clone(),
         };
         let (backend, counts) = picked.ok_or_else(no_backend)?;
-        let upgrade = keep_upgrade.then_some(activity);
         let outgoing = Outgoing {
             target: &dst.target,
             request,
             received,
             room,
-            upgrade,
         };
         self.backend(&backend, &counts, outgoing)
             .await
@@ -324,7 +320,6 @@ impl Outbound {
             request,
             received,
             room,
-            upgrade,
         } = outgoing;
         let unavailable = |source| Error::Unavailable {
             target: target.clone(),
@@ -345,7 +340,6 @@ impl Outbound {
                         metrics,
                         received,
                         room,
-                        upgrade,
                     };
                     return Ok(answer::respond(sent, context));
                 }
@@ -442,9 +436,8 @@ impl Handler for Client {
     fn handle(
         self,
         request: Request,
-        activity: Rc<Activity>,
     ) -> impl Future<Output = Result<Response, BoxError>> + 'static {
-        self.outbound.serve(self.dst, request, activity)
+        self.outbound.serve(self.dst, request)
     }
 }
 
@@ -454,8 +447,6 @@ struct Outgoing<'a> {
     request: &'a mut Option<Request>,
     received: Instant,
     room: Room,
-    /// Where to say that the connection switches protocols, when it asks to.
-    upgrade: Option<&'a Rc<Activity>>,
 }
 
 /// A connection to an endpoint, and the use of it.
@@ -465,12 +456,11 @@ struct Dialled {
 }
 
 /// Agrees to a `CONNECT`: the connection becomes one to `target`.
-fn tunnel(request: &Request, target: Target, activity: &Rc<Activity>) -> Result<Response, Error> {
+fn tunnel(request: &Request, target: Target) -> Result<Response, Error> {
     if request.version() == Version::HTTP_2 {
         return Err(Error::BadRequest("CONNECT over HTTP/2 is not supported"));
     }
-    activity.switch_to(Switch::Tunnel(target));
-    Ok(Response::new(Body::empty()))
+    Ok(Response::new(Body::empty().then(Switch::Tunnel(target))))
 }
 
 #[cfg(test)]

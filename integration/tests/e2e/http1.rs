@@ -140,21 +140,59 @@ async fn chunked_response_trailers_reach_the_client() {
     }
 }
 
+/// An endpoint that answers heads with `first`, and bodies of five bytes with 200.
+async fn expecting(first: &'static str) -> tcp::Server {
+    tcp::Server::start(move |mut stream| async move {
+        while read_head(&mut stream).await?.is_some() {
+            stream.write_all(first.as_bytes()).await?;
+            let mut body = [0; 5];
+            stream.read_exact(&mut body).await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+                .await?;
+            stream.write_all(&body).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn expectant() -> String {
+    format!("POST / HTTP/1.1\r\n{HOST}content-length: 5\r\nexpect: 100-continue\r\n\r\n")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn expect_100_continue_is_answered_before_the_body() {
-    let server = Server::start("app").await;
+async fn expect_100_continue_is_the_endpoints_to_answer() {
+    // One that has never heard of it is sent the body a little later.
+    for first in ["HTTP/1.1 100 Continue\r\n\r\n", ""] {
+        let server = expecting(first).await;
+        let both = Both::start(server.addr());
+        for (path, addr) in both.paths() {
+            let mut raw = Raw::connect(addr).await;
+            for _ in 0..2 {
+                raw.send(expectant()).await;
+                assert_eq!(raw.answer_head().await.status, 100, "{path}");
+                raw.send("hello").await;
+                let answer = raw.answer().await;
+                assert_eq!(
+                    (answer.status, &answer.body[..]),
+                    (200, &b"hello"[..]),
+                    "{path}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_the_endpoint_refuses_is_not_asked_for() {
+    let refusal = "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let server = expecting(refusal).await;
     let both = Both::start(server.addr());
-    for (_, addr) in both.paths() {
+    for (path, addr) in both.paths() {
         let mut raw = Raw::connect(addr).await;
-        raw.send(format!(
-            "POST /echo HTTP/1.1\r\n{HOST}content-length: 5\r\nexpect: 100-continue\r\n\r\n"
-        ))
-        .await;
-        assert_eq!(raw.answer_head().await.status, 100);
-        raw.send("hello").await;
-        let answer = raw.answer().await;
-        assert_eq!(answer.status, 200);
-        assert!(String::from_utf8_lossy(&answer.body).contains("hello"));
+        raw.send(expectant()).await;
+        assert_eq!(raw.answer_head().await.status, 413, "{path}");
     }
 }
 
@@ -342,5 +380,78 @@ async fn an_early_answer_is_passed_on_while_the_body_is_still_sent() {
         .await;
         let answer = eventually::within("early answer", SOON, raw.answer()).await;
         assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_and_answer_stream_side_by_side() {
+    let server = Server::start("app").await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut raw = Raw::connect(addr).await;
+        raw.send(format!(
+            "POST /echo HTTP/1.1\r\n{HOST}transfer-encoding: chunked\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(raw.answer_head().await.status, 200, "{path}");
+        for _ in 0..3 {
+            raw.send("5\r\nhello\r\n").await;
+            raw.expect("5\r\nhello\r\n").await;
+        }
+        raw.send("0\r\n\r\n").await;
+        raw.expect("0\r\n\r\n").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_send_all_before_it_reads_any() {
+    const LENGTH: usize = 16 << 20;
+    // An endpoint that answers before it has read anything, and answers more than sockets hold.
+    let server = tcp::Server::start(|mut stream| async move {
+        read_head(&mut stream).await?;
+        let (mut read, mut write) = stream.split();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+        let answering = async {
+            write.write_all(head.as_bytes()).await?;
+            write.write_all(&vec![b'b'; LENGTH]).await
+        };
+        let reading = async {
+            let mut body = vec![0; LENGTH];
+            read.read_exact(&mut body).await
+        };
+        tokio::try_join!(answering, reading).map(|_| ())
+    })
+    .await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut raw = Raw::connect(addr).await;
+        raw.send(format!(
+            "POST / HTTP/1.1\r\n{HOST}content-length: {LENGTH}\r\n\r\n"
+        ))
+        .await;
+        raw.send(vec![b'a'; LENGTH]).await;
+        assert_eq!(raw.answer().await.body.len(), LENGTH, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_endpoints_close_unannounced_fail_no_request() {
+    let server = tcp::Server::start(|mut stream| async move {
+        for _ in 0..2 {
+            read_head(&mut stream).await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await?;
+        }
+        Ok(())
+    })
+    .await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut raw = Raw::connect(addr).await;
+        for n in 0..100 {
+            raw.send(format!("GET / HTTP/1.1\r\n{HOST}\r\n")).await;
+            assert_eq!(raw.answer().await.status, 200, "{path}: request {n}");
+        }
     }
 }

@@ -1,13 +1,11 @@
-//! The answer of an endpoint on its way to the client: counted as it passes, and what it occupies
-//! freed when it ends.
+//! The answer of an endpoint on its way to the client, counted as it passes.
 
 use super::{
     Body, Response,
     body::Watch,
     classify::{Class, grpc_status},
-    client::{InUse, Sent},
+    client::Sent,
     headers,
-    server::Activity,
     upgrade::Switch,
 };
 use crate::{error::HttpError, limit::Room, metrics::http::Endpoint};
@@ -29,7 +27,7 @@ impl Observer for () {
 }
 
 /// What is known of a request when its answer comes.
-pub struct Context<'a, O> {
+pub struct Context<O> {
     /// Learns what becomes of it.
     pub observer: O,
     /// Counts it.
@@ -38,29 +36,16 @@ pub struct Context<'a, O> {
     pub received: Instant,
     /// Held until the answer has passed.
     pub room: Room,
-    /// Told when the connection switches protocols, if the request asked for that.
-    pub upgrade: Option<&'a Rc<Activity>>,
 }
 
 /// The answer as the client gets it.
-pub fn respond<O: Observer>(sent: Sent, context: Context<'_, O>) -> Response {
-    let Sent {
-        mut response,
-        connection,
-        ..
-    } = sent;
-    let switches = match response.status() {
-        StatusCode::SWITCHING_PROTOCOLS => true,
-        status => status.is_success() && context.upgrade.is_some_and(|a| a.is_connect()),
-    };
-    headers::strip_response(response.headers_mut(), switches);
-    if let (true, Some(activity)) = (switches, context.upgrade) {
-        activity.switch_to(Switch::Upgrade(hyper::upgrade::on(&mut response)));
-    }
+pub fn respond<O: Observer>(sent: Sent, context: Context<O>) -> Response {
+    let mut response = sent.response;
+    let switched = response.body_mut().take_switched();
+    headers::strip_response(response.headers_mut(), switched.is_some());
     let watch = Passing {
         status: response.status(),
         grpc: grpc_status(response.headers()),
-        connection: Some(connection),
         observer: context.observer,
         metrics: context.metrics,
         received: context.received,
@@ -68,7 +53,11 @@ pub fn respond<O: Observer>(sent: Sent, context: Context<'_, O>) -> Response {
         is_over: false,
         _room: context.room,
     };
-    response.map(|body| Body::watched(body, Box::new(watch)))
+    let response = response.map(|body| Body::watched(body, Box::new(watch)));
+    match switched {
+        Some(endpoint) => response.map(|body| body.then(Switch::Upgrade(endpoint))),
+        None => response,
+    }
 }
 
 /// Watches the body of an answer.
@@ -76,7 +65,6 @@ struct Passing<O: Observer> {
     status: StatusCode,
     /// In the head, when the answer is nothing but a head.
     grpc: Option<u16>,
-    connection: Option<InUse>,
     observer: O,
     metrics: Rc<Endpoint>,
     received: Instant,
@@ -120,9 +108,6 @@ impl<O: Observer> Watch for Passing<O> {
         let now = Instant::now();
         self.first_at(now);
         self.settle(self.class(trailers), now);
-        if let Some(connection) = self.connection.take() {
-            connection.release();
-        }
     }
 
     fn broken(&mut self, _: &HttpError) {

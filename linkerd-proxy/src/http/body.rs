@@ -3,7 +3,7 @@
 //! Nothing is boxed or copied. The watcher learns of the first byte and of the end, which is where
 //! latency, classification and the endpoint's load are settled.
 
-use super::{client::Answer, server::InFlight};
+use super::{client::Answer, http1::Spelling, upgrade::Switch};
 use crate::error::HttpError;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,10 +24,10 @@ pub trait Watch {
     fn broken(&mut self, error: &HttpError);
 }
 
-/// The body of an answer, and what has to be held until it has passed.
+/// The body of an answer, and what the client's connection becomes after it, if that changes.
 pub struct Body {
     kind: Kind,
-    _in_flight: Option<InFlight>,
+    switch: Option<Box<Switch>>,
 }
 
 enum Kind {
@@ -42,7 +42,7 @@ impl Body {
     pub fn empty() -> Self {
         Self {
             kind: Kind::Own(None),
-            _in_flight: None,
+            switch: None,
         }
     }
 
@@ -51,7 +51,7 @@ impl Body {
         let bytes = bytes.into();
         Self {
             kind: Kind::Own((!bytes.is_empty()).then_some(bytes)),
-            _in_flight: None,
+            switch: None,
         }
     }
 
@@ -65,14 +65,36 @@ impl Body {
         };
         Self {
             kind: Kind::Watched(body, watch),
-            _in_flight: None,
+            switch: None,
         }
     }
 
-    /// Keeps the request in flight until the body is dropped.
-    pub fn in_flight(mut self, guard: InFlight) -> Self {
-        self._in_flight = Some(guard);
-        self
+    /// Makes the client's connection switch after the answer.
+    pub fn then(self, switch: Switch) -> Self {
+        Self {
+            switch: Some(Box::new(switch)),
+            ..self
+        }
+    }
+
+    /// What the client's connection becomes after the answer, if that changes.
+    pub fn take_switch(&mut self) -> Option<Switch> {
+        self.switch.take().map(|switch| *switch)
+    }
+
+    /// Goes on with the request while nobody takes the answer.
+    pub fn go_on_sending(&mut self, cx: &mut Context<'_>) {
+        if let Kind::Watched(answer, _) = &mut self.kind {
+            answer.go_on_sending(cx);
+        }
+    }
+
+    /// How the answer's header names were spelled, by whoever wrote them.
+    pub fn take_spelling(&mut self) -> Spelling {
+        match &mut self.kind {
+            Kind::Watched(answer, _) => answer.take_spelling(),
+            Kind::Own(_) => Spelling::default(),
+        }
     }
 }
 
@@ -112,8 +134,8 @@ impl HttpBody for Body {
     }
 }
 
-/// Tells the watcher of a frame; whether it was the last one. After the last data hyper does not
-/// ask again, so that has to count as the end.
+/// Tells the watcher of a frame; whether it was the last one. After the last data nobody need ask
+/// again, so that has to count as the end.
 fn tell(
     watch: &mut dyn Watch,
     frame: &Option<Result<Frame<Bytes>, HttpError>>,

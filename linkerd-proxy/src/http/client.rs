@@ -17,7 +17,7 @@ use super::{Request, orig_proto};
 use crate::{
     config::{Http2Client, Pool},
     dial::{Dial, Dialled},
-    error::{ConnectError, Error, HttpError},
+    error::{ConnectError, Error},
     io::Conn,
     transport_header::Session,
 };
@@ -53,22 +53,12 @@ pub struct Client {
     is_carrying: Cell<bool>,
 }
 
-/// An answer, and the connection it comes over.
+/// An answer.
 pub struct Sent {
-    /// The answer.
+    /// Its head, and its body, which occupies a connection or a stream until it has ended.
     pub response: http::Response<Answer>,
-    /// To be kept until the body has ended.
-    pub connection: InUse,
     /// When it was sent, if a connection had to be made for it first.
     pub sent: Option<Instant>,
-}
-
-/// A connection or stream that an answer occupies.
-pub enum InUse {
-    /// To be reused once the body has ended.
-    Http1(http1::InUse),
-    /// Counts the stream.
-    Http2(http2::Stream),
 }
 
 /// Makes connections to one address.
@@ -161,18 +151,6 @@ impl Client {
     }
 }
 
-// === impl InUse ===
-
-impl InUse {
-    /// The body has ended: the connection is free.
-    pub fn release(self) {
-        match self {
-            Self::Http1(connection) => connection.release(),
-            Self::Http2(stream) => drop(stream),
-        }
-    }
-}
-
 // === impl Dialer ===
 
 impl Dialer {
@@ -181,17 +159,6 @@ impl Dialer {
         match spare {
             Some(spare) => self.dial.speak(spare, Some(session)).await,
             None => self.dial.connect(Some(session)).await,
-        }
-    }
-
-    fn upstream(&self, source: hyper::Error) -> Error {
-        if source.is_user() {
-            // What hyper calls its user is who sent the body.
-            return Error::BROKEN_BODY;
-        }
-        Error::Upstream {
-            addr: self.dial.addr(),
-            source: HttpError::Http1(source),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -100,6 +100,11 @@ fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(UPGRADE)
         && lists(headers, CONNECTION, "upgrade")
+}
+
+/// Whether the body is held back until the other side wants it (RFC 9110, section 10.1.1).
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.contains_key(EXPECT) && lists(headers, EXPECT, "100-continue")
 }
 
 /// Whether the content is gRPC.

@@ -29,27 +29,26 @@ pub fn proxied_target(request: &Request) -> Result<Target, Error> {
     ))
 }
 
-/// Makes a request what the next hop expects. Whether it asks to switch protocols, in which case
-/// the headers that say so stay.
+/// Makes a request what the next hop expects. When it asks to switch protocols the headers that say
+/// so stay.
 ///
 /// # Errors
 ///
 /// [`Error::BadRequest`] when it is ambiguous for whom it is.
-pub fn request(request: &mut Request) -> Result<bool, Error> {
+pub fn request(request: &mut Request) -> Result<(), Error> {
     let version = request.version();
     if version == Version::HTTP_2 {
         headers::strip_request(version, request.headers_mut());
-        return Ok(false);
+        return Ok(());
     }
     check_host(request)?;
-    let upgrades = headers::strip_request(version, request.headers_mut());
-    let is_connect = request.method() == Method::CONNECT;
-    if !is_connect {
+    headers::strip_request(version, request.headers_mut());
+    if request.method() != Method::CONNECT {
         to_origin_form(request);
     }
     // The version is each hop's own (RFC 9110, section 6.2).
     *request.version_mut() = Version::HTTP_11;
-    Ok(upgrades || is_connect)
+    Ok(())
 }
 
 /// HTTP/1.1 has exactly one `Host`, and a valid one (RFC 9112, section 3.2).

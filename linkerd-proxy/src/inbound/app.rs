@@ -8,7 +8,6 @@ use crate::{
     http::{
         Request, Response, answer,
         client::{Client, Config},
-        server::Activity,
     },
     io::Conn,
     limit::Room,
@@ -19,7 +18,7 @@ use crate::{
     },
 };
 use mesh_policy::authz::Permit;
-use std::{cell::LazyCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::LazyCell, net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 
 /// Windows towards the application, which is near: large ones cost it nothing.
@@ -67,7 +66,7 @@ impl App {
     }
 
     /// Sends a request that was received at `received` and counts for `granted`; `room` is held
-    /// until its answer has passed, and `upgrade` told when the connection switches protocols.
+    /// until its answer has passed.
     ///
     /// # Errors
     ///
@@ -79,7 +78,6 @@ impl App {
         request: &mut Option<Request>,
         received: Instant,
         room: Room,
-        upgrade: Option<&Rc<Activity>>,
     ) -> Result<Response, Error> {
         let metrics = granted.http.clone();
         metrics.request();
@@ -90,7 +88,6 @@ impl App {
                     metrics,
                     received,
                     room,
-                    upgrade,
                 };
                 Ok(answer::respond(sent, context))
             }

@@ -1,14 +1,22 @@
 //! HTTP/1 connections to one address: last used, first reused, and closed when idle for too long.
+//!
+//! Nobody watches a connection that idles: whether the peer has closed it shows when it is taken again,
+//! or swept. What happens on one that is in use is [`Exchange`]'s.
 
+mod download;
+mod exchange;
+mod sending;
+
+pub use self::download::Download;
+
+use self::exchange::{Broken, Exchange};
 use super::{Answer, Dialer, Sent};
 use crate::{
     config,
-    error::{ConnectError, Error, HttpError},
-    http::Request,
+    error::{Error, HttpError},
+    http::{Request, http1::Wire},
     transport_header::Session,
 };
-use hyper::{body::Incoming, client::conn::http1 as conn};
-use hyper_util::rt::TokioIo;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -22,12 +30,6 @@ use tokio::{
 /// Connections to one endpoint, in use and idle; the next request is shed.
 const MAX_CONNECTIONS: usize = 4_096;
 
-/// Largest head that is taken.
-const MAX_HEAD: usize = 60 * 1024;
-
-/// What is read ahead of a slow reader; a head has to fit into it.
-const MAX_BUFFER: usize = 64 * 1024;
-
 pub(crate) struct Pool {
     config: config::Pool,
     idle: RefCell<VecDeque<Idle>>,
@@ -40,19 +42,15 @@ struct Idle {
     since: Instant,
 }
 
+/// A connection, and where it goes when it is free again.
 struct Connection {
-    sender: conn::SendRequest<Incoming>,
+    wire: Wire,
+    pool: Weak<Pool>,
     _open: Open,
 }
 
 /// Counts an open connection.
 struct Open(Rc<Cell<usize>>);
-
-/// A connection that an answer occupies.
-pub struct InUse {
-    connection: Connection,
-    pool: Weak<Pool>,
-}
 
 // === impl Pool ===
 
@@ -72,31 +70,33 @@ impl Pool {
         request: &mut Option<Request>,
     ) -> Result<Sent, Error> {
         loop {
-            let (mut connection, connected) = match self.take() {
+            let (connection, connected) = match self.take() {
                 Some(connection) => (connection, None),
                 // Boxed: it is seldom needed and would make every request in flight larger.
                 None => (Box::pin(self.connect(dialer)).await?, Some(Instant::now())),
             };
-            let sent = request.take().ok_or(Error::TAKEN)?;
-            match connection.sender.try_send_request(sent).await {
-                Ok(response) => {
-                    let response = response.map(Answer::Http1);
-                    let pool = Rc::downgrade(self);
-                    let connection = super::InUse::Http1(InUse { connection, pool });
-                    return Ok(Sent {
-                        response,
-                        connection,
-                        sent: connected,
-                    });
-                }
-                Err(mut failed) => {
-                    *request = failed.take_message();
-                    // The peer closed it while it was idle; that is nobody's failure.
-                    if request.is_none() || connected.is_some() {
-                        return Err(dialer.upstream(failed.into_error()));
-                    }
-                }
+            let sent = request.as_mut().ok_or(Error::TAKEN)?;
+            let mut exchange = Exchange::new(connection, sent);
+            if connected.is_some() || !exchange.may_be_repeated() {
+                *request = None;
             }
+            let answer = match exchange.run(request).await {
+                Ok(head) => exchange.answer(head).map_err(Into::into),
+                // The peer closed it while it idled, or at that moment; that is nobody's failure.
+                Err(_) if request.is_some() => continue,
+                Err(Broken::Body) => return Err(Error::BROKEN_BODY),
+                Err(Broken::Connection(error)) => Err(error),
+            };
+            let (addr, sent) = (dialer.dial.addr(), connected);
+            return answer
+                .map(|response| Sent {
+                    response: response.map(Answer::Http1),
+                    sent,
+                })
+                .map_err(|error| Error::Upstream {
+                    addr,
+                    source: HttpError::Http1(error),
+                });
         }
     }
 
@@ -108,46 +108,29 @@ impl Pool {
     /// The connection that was used last and can be used again.
     fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, .. }) = idle.pop_back() {
-            if connection.sender.is_ready() {
+        while let Some(Idle { mut connection, .. }) = idle.pop_back() {
+            if connection.wire.is_quiet() {
                 return Some(connection);
             }
         }
         None
     }
 
-    async fn connect(&self, dialer: &Dialer) -> Result<Connection, Error> {
+    async fn connect(self: &Rc<Self>, dialer: &Dialer) -> Result<Connection, Error> {
         if self.open.get() >= MAX_CONNECTIONS {
             let addr = dialer.dial.addr();
             return Err(Error::MaxConnections { addr });
         }
         let open = Open::new(&self.open);
-        let io = dialer.dial(Session::Http1).await?;
-        let (sender, connection) = conn::Builder::new()
-            .preserve_header_case(true)
-            .max_header_size(MAX_HEAD)
-            .max_buf_size(MAX_BUFFER)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|source| ConnectError::Handshake {
-                addr: dialer.dial.addr(),
-                source: HttpError::Http1(source),
-            })?;
-        spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "HTTP/1 connection to endpoint ended");
-            }
-        });
+        let conn = dialer.dial(Session::Http1).await?;
         Ok(Connection {
-            sender,
+            wire: Wire::new(conn),
+            pool: Rc::downgrade(self),
             _open: open,
         })
     }
 
     fn put(self: &Rc<Self>, connection: Connection) {
-        if connection.sender.is_closed() {
-            return;
-        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= self.config.max_idle {
             idle.pop_front();
@@ -168,9 +151,10 @@ impl Pool {
     fn expire(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
+        idle.retain_mut(|i| i.connection.wire.is_quiet());
         while let Some(oldest) = idle.front() {
             let expiry = oldest.since + self.config.idle_timeout;
-            if expiry > now && !oldest.connection.sender.is_closed() {
+            if expiry > now {
                 return Some(expiry);
             }
             idle.pop_front();
@@ -197,13 +181,16 @@ async fn sweep(pool: Weak<Pool>, mut next: Instant) {
     }
 }
 
-// === impl InUse ===
+// === impl Connection ===
 
-impl InUse {
-    /// The body has ended: the connection can carry the next request.
-    pub(crate) fn release(self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.put(self.connection);
+impl Connection {
+    /// A message has been exchanged, whole: the connection can carry the next one.
+    fn release(self) {
+        // What comes unasked belongs to no request.
+        if let Some(pool) = self.pool.upgrade()
+            && !self.wire.has_input()
+        {
+            pool.put(self);
         }
     }
 }

@@ -67,7 +67,7 @@ struct Usage {
 }
 
 /// Counts a stream until its answer has ended.
-pub struct Stream(Rc<Usage>);
+struct Stream(Rc<Usage>);
 
 // === impl Connections ===
 
@@ -94,10 +94,9 @@ impl Connections {
                 continue;
             }
             let taken = request.take().ok_or(Error::TAKEN)?;
-            return match exchange(sender, taken).await {
+            return match exchange(sender, stream, taken).await {
                 Ok(response) => Ok(Sent {
                     response: response.map(Answer::Http2),
-                    connection: super::InUse::Http2(stream),
                     sent: connected,
                 }),
                 Err(Failure::Body) => Err(Error::BROKEN_BODY),

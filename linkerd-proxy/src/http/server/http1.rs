@@ -1,43 +1,38 @@
-//! HTTP/1 to a client.
+//! HTTP/1 to a client: one request after the other, each answered in the task of the connection.
+//!
+//! Between requests a connection is its socket and little more: what a request needs is boxed and goes
+//! with it.
 
-use super::{
-    Activity, Handler, TICK, handle,
-    watchdog::{Alarm, Watchdog},
-};
+mod receiving;
+
+pub use self::receiving::Receiving;
+
+use self::receiving::Shared;
+use super::{Handler, TICK};
 use crate::{
-    drain::Signal,
+    drain::{self, Signal},
+    error::BoxError,
     http::{
-        strict::{self, Head},
+        Response, Upload,
+        http1::{self, Asked, Broken, Error, Head, Malformed, Message},
         upgrade::Switch,
     },
     io::Conn,
 };
-use hyper::{server::conn::http1 as conn, service::service_fn};
-use hyper_util::rt::TokioIo;
 use std::{
-    future::poll_fn,
-    io::{self, IoSlice},
+    future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
-    rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::timeout,
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Sleep, sleep, timeout},
 };
 
-/// Largest head that is taken; more is answered with 431.
-const MAX_HEAD: usize = 60 * 1024;
-
-/// What is read ahead, and what is held for a slow reader; a head has to fit into it.
-const MAX_BUFFER: usize = 64 * 1024;
-
-const MAX_HEADERS: usize = 128;
-
-const BAD_REQUEST: &str =
-    "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-const REQUEST_TIMEOUT: &str =
-    "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// How long a head may take from its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until the client or the drain ends the connection, or it switches protocols; then it is
 /// handed back, with what it switches to.
@@ -46,230 +41,199 @@ const REQUEST_TIMEOUT: &str =
 ///
 /// Those of the connection, after the client was told if it can be.
 pub async fn serve_http1<H: Handler>(
-    mut conn: Conn,
-    handler: H,
-    drain: &Signal,
-) -> io::Result<Option<(Conn, Switch)>> {
-    loop {
-        let has_bytes = tokio::select! {
-            // Bytes that are there win over the drain: the client did not know of it yet.
-            biased;
-            has_bytes = conn.peekable() => has_bytes?,
-            // A request may be on its way: closing at once would fail it.
-            () = drain.drained() => timeout(TICK, conn.peekable()).await.unwrap_or(Ok(false))?,
-        };
-        if !has_bytes {
-            return Ok(None);
-        }
-        // Boxed, so that an idle connection does not hold the room for it.
-        match Box::pin(serve_while_active(conn, handler.clone(), drain)).await? {
-            Outcome::Idle(idle) => conn = idle,
-            Outcome::Switched(conn, switch) => return Ok(Some((conn, switch))),
-            Outcome::Ended => return Ok(None),
-        }
-    }
-}
-
-enum Outcome {
-    Idle(Conn),
-    Switched(Conn, Switch),
-    Ended,
-}
-
-/// Why hyper's connection was left.
-enum Left {
-    Done(hyper::Result<()>),
-    Idle,
-    HeadOverdue,
-}
-
-async fn serve_while_active<H: Handler>(
     conn: Conn,
     handler: H,
     drain: &Signal,
-) -> io::Result<Outcome> {
-    let activity = Rc::<Activity>::default();
-    let service = service_fn({
-        let activity = activity.clone();
-        move |request| handle(&handler, request, &activity)
-    });
-    let io = TokioIo::new(GuardedIo {
-        conn,
-        activity: activity.clone(),
-    });
-    let mut http = conn::Builder::new()
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(MAX_BUFFER)
-        .serve_connection(io, service);
-    let mut watchdog = Watchdog::new(&activity, drain);
-    let mut is_leaving = false;
-    let left = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(done) = Pin::new(&mut http).poll(cx) {
-                return Poll::Ready(Left::Done(done));
+) -> io::Result<Option<(Conn, Switch)>> {
+    let client = Shared::new(conn);
+    let mut waiting = Waiting::new(drain);
+    loop {
+        let served = match poll_fn(|cx| waiting.poll_head(cx, &client)).await {
+            Ok(None) => return Ok(None),
+            // Boxed, so that an idle connection does not hold the room for it.
+            Ok(Some(head)) => Box::pin(serve_one(&client, head, handler.clone(), drain)).await,
+            Err(failed) => Err(failed),
+        };
+        match served {
+            Ok(Next::Request) => {}
+            Ok(Next::Switch(switch)) => return Ok(client.into_conn().map(|conn| (conn, switch))),
+            Ok(Next::End) => {
+                Box::pin(linger(client.into_conn())).await;
+                return Ok(None);
             }
-            if is_leaving && activity.in_flight.get() > 0 {
-                // With a request in flight its answer says `connection: close`; without one hyper
-                // would close at once, and fail a request that is on its way.
-                is_leaving = false;
-                Pin::new(&mut http).graceful_shutdown();
-                continue;
-            }
-            match ready!(watchdog.poll(cx)) {
-                Alarm::Drain => is_leaving = true,
-                Alarm::Idle => return Poll::Ready(Left::Idle),
-                Alarm::HeadOverdue => return Poll::Ready(Left::HeadOverdue),
-            }
+            Err(failed) => return Err(Box::pin(refuse(client, failed)).await),
         }
-    })
-    .await;
-    if matches!(left, Left::Idle) {
-        // hyper lets go of a connection between requests at once, without closing it.
-        Pin::new(&mut http).graceful_shutdown();
-        poll_fn(|cx| Pin::new(&mut http).poll(cx))
-            .await
-            .map_err(io::Error::other)?;
-    }
-    let parts = http.into_parts();
-    let mut conn = parts.io.into_inner().conn.unread(parts.read_buf);
-    if let Some(why) = activity.ambiguous.get() {
-        refuse(&mut conn, BAD_REQUEST).await;
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    }
-    match left {
-        Left::Idle => Ok(Outcome::Idle(conn)),
-        Left::HeadOverdue => {
-            refuse(&mut conn, REQUEST_TIMEOUT).await;
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "request head took too long",
-            ))
-        }
-        Left::Done(Ok(())) => {
-            if let Some(switch) = activity.switch.take() {
-                return Ok(Outcome::Switched(conn, switch));
-            }
-            linger(&mut conn).await;
-            Ok(Outcome::Ended)
-        }
-        Left::Done(Err(error)) => Err(io::Error::other(error)),
     }
 }
 
-async fn refuse(conn: &mut Conn, answer: &str) {
-    // The client may be gone; then there is nobody to tell.
-    let _ = timeout(TICK, conn.write_all(answer.as_bytes())).await;
-    linger(conn).await;
+/// What follows an answer.
+enum Next {
+    Request,
+    Switch(Switch),
+    End,
+}
+
+/// Why serving a connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Head(Error),
+    #[error("request head took too long")]
+    HeadOverdue,
+    #[error("client went away before its answer")]
+    Gone,
+    #[error(transparent)]
+    Handler(BoxError),
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error(transparent)]
+    Write(#[from] io::Error),
+}
+
+/// Answers one request.
+async fn serve_one<H: Handler>(
+    client: &Shared,
+    head: Head<http::Request<()>>,
+    handler: H,
+    drain: &Signal,
+) -> Result<Next, Failed> {
+    let asked = Asked {
+        method: head.message.method().clone(),
+        version: head.message.version(),
+    };
+    let keep_alive = head.keep_alive;
+    let body = client.receive(head.decoder, head.expects_continue);
+    let request = head.message.map(|()| Upload::http1(body, head.spelling));
+    let mut answering = pin!(handler.handle(request));
+    let response = poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(response.map_err(Failed::Handler)),
+        Poll::Pending => client.poll_ended(cx).map(|()| Err(Failed::Gone)),
+    })
+    .await?;
+    let keep_alive = keep_alive && !drain.is_draining() && !client.is_body_abandoned();
+    let (kept, switch) = answer(client, response, &asked, keep_alive).await?;
+    if let Some(switch) = switch {
+        return Ok(Next::Switch(switch));
+    }
+    // The rest of the request may still be on its way to where the answer came from.
+    match client.body_ended().await && kept {
+        true => Ok(Next::Request),
+        false => Ok(Next::End),
+    }
+}
+
+/// Writes an answer; whether the connection can be kept after it, and what it switches to.
+async fn answer(
+    client: &Shared,
+    mut response: Response,
+    asked: &Asked,
+    keep_alive: bool,
+) -> Result<(bool, Option<Switch>), Failed> {
+    let switch = response.body_mut().take_switch();
+    let spelling = response.body_mut().take_spelling();
+    let (mut message, kept) = Message::response(&mut response, &spelling, asked, keep_alive);
+    drop(spelling);
+    let mut body = pin!(response.into_body());
+    poll_fn(|cx| {
+        loop {
+            match message.poll_fill(cx, body.as_mut()) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(broken)) => {
+                    if message.ends_with_connection() {
+                        client.reset_on_close();
+                    }
+                    return Poll::Ready(Err(broken.into()));
+                }
+                Poll::Pending => return client.poll_ended(cx).map(|()| Err(Failed::Gone)),
+            }
+            if client.poll_write(cx, &mut message)?.is_pending() {
+                body.go_on_sending(cx);
+                return Poll::Pending;
+            }
+            if message.is_whole() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    })
+    .await?;
+    Ok((kept, switch))
+}
+
+/// Tells the client what was wrong, if it can be told, and ends the connection.
+async fn refuse(client: Shared, failed: Failed) -> io::Error {
+    let status = match &failed {
+        Failed::Head(Error::Malformed(Malformed::TooLarge)) => {
+            Some("431 Request Header Fields Too Large")
+        }
+        Failed::Head(Error::Malformed(_)) => Some("400 Bad Request"),
+        Failed::HeadOverdue => Some("408 Request Timeout"),
+        _ => None,
+    };
+    if let (Some(status), Some(mut conn)) = (status, client.into_conn()) {
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        // The client may be gone; then there is nobody to tell.
+        let _ = timeout(TICK, conn.write_all(answer.as_bytes())).await;
+        linger(Some(conn)).await;
+    }
+    io::Error::other(failed)
 }
 
 /// Ends our side and reads what the client still sends for a moment, so that its unread bytes do
 /// not turn our close into a reset that destroys the answer on its way.
-async fn linger(conn: &mut Conn) {
+async fn linger(conn: Option<Conn>) {
+    let Some(mut conn) = conn else {
+        return;
+    };
     let read_out = async {
         conn.shutdown().await?;
         let mut rest = [0; 1024];
-        while tokio::io::AsyncReadExt::read(conn, &mut rest).await? > 0 {}
+        while conn.read(&mut rest).await? > 0 {}
         Ok::<_, io::Error>(())
     };
     // Whatever comes of it, the connection ends here.
     let _ = timeout(TICK, read_out).await;
 }
 
-// === impl GuardedIo ===
-
-/// The client's connection below hyper: notes that bytes move and checks heads.
-struct GuardedIo {
-    conn: Conn,
-    activity: Rc<Activity>,
+/// What a connection without a request waits for.
+struct Waiting {
+    drain: Option<drain::Waiting>,
+    /// Runs once the drain has begun: a request may be on its way, and closing would fail it.
+    farewell: Option<Pin<Box<Sleep>>>,
+    /// Runs while there is a part of a head.
+    overdue: Option<Pin<Box<Sleep>>>,
 }
 
-impl GuardedIo {
-    /// Checks bytes that arrive while no request is in flight, so they belong to heads.
-    fn check(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut head = self.activity.head.borrow_mut();
-        if head.is_empty() {
-            return self.check_whole(bytes, &mut head);
+impl Waiting {
+    fn new(drain: &Signal) -> Self {
+        Self {
+            drain: Some(drain.waiting()),
+            farewell: None,
+            overdue: None,
         }
-        head.extend_from_slice(bytes);
-        // Only the end of a head makes it worth looking at again.
-        let tail = &head[head.len().saturating_sub(bytes.len() + 3)..];
-        let may_be_whole = tail.windows(2).any(|w| w == b"\n\n" || w == b"\n\r");
-        if may_be_whole || head.len() > MAX_HEAD {
-            let bytes = std::mem::take(&mut *head);
-            return self.check_whole(&bytes, &mut head);
-        }
-        Ok(())
     }
 
-    /// Checks one head after the other, up to one that is not whole or has a body.
-    fn check_whole(&self, mut bytes: &[u8], head: &mut Vec<u8>) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match strict::check(bytes) {
-                Ok(Head::Whole { has_body: true, .. }) => break,
-                Ok(Head::Whole { len, .. }) => bytes = &bytes[len..],
-                Ok(Head::Partial) if bytes.len() > MAX_HEAD => break,
-                Ok(Head::Partial) => {
-                    head.extend_from_slice(bytes);
-                    break;
-                }
-                Err(why) => {
-                    self.activity.ambiguous.set(Some(why));
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl AsyncRead for GuardedIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+    /// The next head; nothing at the end of the connection, whoever ended it.
+    fn poll_head(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(pin!(&mut self.conn).poll_read(cx, buf))?;
-        self.activity.moved.set(true);
-        if self.activity.in_flight.get() == 0 {
-            self.check(&buf.filled()[before..])?;
+        client: &Shared,
+    ) -> Poll<Result<Option<Head<http::Request<()>>>, Failed>> {
+        // Bytes that are there win over the drain: the client did not know of it yet.
+        if let Poll::Ready(head) = client.poll_head(cx, http1::request) {
+            self.overdue = None;
+            return Poll::Ready(head.map_err(Failed::Head));
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for GuardedIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.activity.moved.set(true);
-        pin!(&mut self.conn).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.activity.moved.set(true);
-        pin!(&mut self.conn).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.conn.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.conn).poll_flush(cx)
-    }
-
-    /// Not hyper's to do: the connection may go on without HTTP, or idle as a bare socket.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        if client.has_input() {
+            let overdue = self
+                .overdue
+                .get_or_insert_with(|| Box::pin(sleep(HEAD_TIMEOUT)));
+            return overdue.as_mut().poll(cx).map(|()| Err(Failed::HeadOverdue));
+        }
+        if let Some(drain) = &mut self.drain {
+            ready!(drain.poll(cx));
+            self.drain = None;
+        }
+        let farewell = self.farewell.get_or_insert_with(|| Box::pin(sleep(TICK)));
+        farewell.as_mut().poll(cx).map(|()| Ok(None))
     }
 }

@@ -1,10 +1,16 @@
 //! HTTP/2 to a client.
 
-use super::{Activity, Handler, TICK, handle};
-use crate::{config::Http2Server, drain::Signal, http::exec::LocalExec, io::Conn};
-use hyper::{server::conn::http2 as conn, service::service_fn};
+use super::{Handler, TICK};
+use crate::{
+    config::Http2Server,
+    drain::Signal,
+    http::{Upload, exec::LocalExec},
+    io::Conn,
+};
+use hyper::{body::Incoming, server::conn::http2 as conn, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     io,
     pin::pin,
@@ -31,14 +37,17 @@ pub async fn serve_http2<H: Handler>(
     config: &Http2Server,
     drain: &Signal,
 ) -> io::Result<()> {
-    let activity = Rc::<Activity>::default();
+    let has_served = Rc::new(Cell::new(false));
     // Boxed: hyper moves what this makes from stack to task several times, and it is large.
     let service = service_fn({
-        let activity = activity.clone();
-        move |request| Box::pin(handle(&handler, request, &activity))
+        let has_served = has_served.clone();
+        move |request: http::Request<Incoming>| {
+            has_served.set(true);
+            Box::pin(handler.clone().handle(request.map(Upload::http2)))
+        }
     });
     let mut http = pin!(builder(config).serve_connection(TokioIo::new(conn), service));
-    let mut farewell = pin!(time_to_go(&activity, drain));
+    let mut farewell = pin!(time_to_go(&has_served, drain));
     let mut is_leaving = false;
     poll_fn(|cx| {
         loop {
@@ -58,10 +67,10 @@ pub async fn serve_http2<H: Handler>(
 }
 
 /// Completes when the client is to be told to go.
-async fn time_to_go(activity: &Activity, drain: &Signal) {
+async fn time_to_go(has_served: &Cell<bool>, drain: &Signal) {
     drain.drained().await;
     // A connection that was just made has a request on its way, which hyper would not serve.
-    if !activity.served.get() {
+    if !has_served.get() {
         sleep(TICK).await;
     }
 }

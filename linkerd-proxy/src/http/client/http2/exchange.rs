@@ -1,12 +1,15 @@
 //! One request over HTTP/2, and its answer: the stream, driven straight from the task that serves the
 //! client. Only a request with a body needs a task of its own, to send it.
 
-use crate::http::Request;
+use super::Stream;
+use crate::{
+    error::HttpError,
+    http::{Request, Upload as RequestBody},
+};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use std::{
     cell::Cell,
     future::poll_fn,
@@ -29,6 +32,7 @@ pub struct Download {
     stream: RecvStream,
     has_data: bool,
     upload: Option<Upload>,
+    _counted: Stream,
 }
 
 /// The body of a request on its way; given up when dropped.
@@ -45,6 +49,7 @@ struct Upload {
 /// [`Failure`]. The request may have reached the peer.
 pub async fn exchange(
     mut sender: SendRequest<Bytes>,
+    counted: Stream,
     request: Request,
 ) -> Result<Response<Download>, Failure> {
     let (head, body) = request.into_parts();
@@ -59,6 +64,7 @@ pub async fn exchange(
             has_data: true,
             stream,
             upload,
+            _counted: counted,
         })),
         Err(_) if upload.is_some_and(|upload| upload.is_broken.get()) => Err(Failure::Body),
         Err(error) => Err(Failure::Stream(error)),
@@ -119,7 +125,7 @@ impl Drop for Download {
 // === impl Upload ===
 
 impl Upload {
-    fn new(body: Incoming, stream: SendStream<Bytes>) -> Self {
+    fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
         let is_broken = Rc::new(Cell::new(false));
         let task = spawn_local(send(body, stream, is_broken.clone()));
         Self {
@@ -144,13 +150,13 @@ impl Drop for Upload {
 
 /// What happens to a body on its way.
 enum Event {
-    Frame(Option<Result<Frame<Bytes>, hyper::Error>>),
+    Frame(Option<Result<Frame<Bytes>, HttpError>>),
     /// The peer wants no more of it.
     Reset,
 }
 
 /// Sends a body as fast as the peer takes it.
-async fn send(mut body: Incoming, mut stream: SendStream<Bytes>, is_broken: Rc<Cell<bool>>) {
+async fn send(mut body: RequestBody, mut stream: SendStream<Bytes>, is_broken: Rc<Cell<bool>>) {
     loop {
         // One byte of room: the rest of a frame may wait in the stream's buffer, which is bounded.
         stream.reserve_capacity(1);
@@ -178,7 +184,7 @@ async fn send(mut body: Incoming, mut stream: SendStream<Bytes>, is_broken: Rc<C
 
 fn poll_event(
     cx: &mut Context<'_>,
-    body: &mut Incoming,
+    body: &mut RequestBody,
     stream: &mut SendStream<Bytes>,
 ) -> Poll<Event> {
     if stream.poll_reset(cx).is_ready() {
@@ -195,7 +201,11 @@ fn poll_event(
 }
 
 /// Sends a frame; nothing when it was the last one.
-fn send_frame(frame: Frame<Bytes>, body: &Incoming, stream: &mut SendStream<Bytes>) -> Option<()> {
+fn send_frame(
+    frame: Frame<Bytes>,
+    body: &RequestBody,
+    stream: &mut SendStream<Bytes>,
+) -> Option<()> {
     let data = match frame.into_data() {
         Ok(data) => data,
         Err(frame) => {

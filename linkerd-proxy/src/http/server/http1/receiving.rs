@@ -1,0 +1,192 @@
+//! What the task of a client's connection and the body of its request share: the connection. The body
+//! is read by whoever passes it on, mostly in that same task.
+
+use crate::{
+    http::http1::{Decoder, Error, Head, Malformed, Message, Wire},
+    io::Conn,
+};
+use bytes::Bytes;
+use http_body::Frame;
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+/// A client's connection.
+pub(super) struct Shared(Rc<RefCell<State>>);
+
+/// The body of a request on its way from an HTTP/1 client.
+pub struct Receiving(Rc<RefCell<State>>);
+
+struct State {
+    wire: Wire,
+    decoder: Decoder,
+    body: Body,
+    /// The answer to `Expect: 100-continue` on its way; the client waits for it.
+    go_on: Option<Message>,
+    /// The connection's task, when it waits for the body.
+    server: Option<Waker>,
+}
+
+/// How far the body of the request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Coming,
+    /// Whole.
+    Over,
+    /// Nobody wants the rest.
+    Abandoned,
+}
+
+impl Shared {
+    pub fn new(conn: Conn) -> Self {
+        Self(Rc::new(RefCell::new(State {
+            wire: Wire::new(conn),
+            decoder: Decoder::Length(0),
+            body: Body::Over,
+            go_on: None,
+            server: None,
+        })))
+    }
+
+    /// The bare connection, unless the body of a request still uses it.
+    pub fn into_conn(self) -> Option<Conn> {
+        let state = Rc::into_inner(self.0)?.into_inner();
+        Some(state.wire.into_conn())
+    }
+
+    /// The body of the next request, if it has one.
+    pub fn receive(&self, decoder: Decoder, expects_continue: bool) -> Option<Receiving> {
+        if decoder.is_over() {
+            return None;
+        }
+        let mut state = self.0.borrow_mut();
+        state.decoder = decoder;
+        state.body = Body::Coming;
+        // A client that has begun to send does not wait.
+        let is_waiting = expects_continue && !state.wire.has_input();
+        state.go_on = is_waiting.then(Message::go_on);
+        Some(Receiving(self.0.clone()))
+    }
+
+    pub fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        parse: impl Fn(&Bytes) -> Result<Option<Head<http::Request<()>>>, Malformed>,
+    ) -> Poll<Result<Option<Head<http::Request<()>>>, Error>> {
+        self.0.borrow_mut().wire.poll_head(cx, parse)
+    }
+
+    pub fn has_input(&self) -> bool {
+        self.0.borrow().wire.has_input()
+    }
+
+    /// Writes what there is of an answer. With it the client learns more than that it may go on.
+    pub fn poll_write(&self, cx: &mut Context<'_>, answer: &mut Message) -> Poll<io::Result<()>> {
+        let State { wire, go_on, .. } = &mut *self.0.borrow_mut();
+        if let Some(begun) = go_on.as_mut().filter(|message| message.has_begun()) {
+            ready!(wire.poll_write(cx, begun))?;
+        }
+        *go_on = None;
+        wire.poll_write(cx, answer)
+    }
+
+    /// Ready when the client has gone. While its request is coming that is for the body to notice.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.borrow_mut();
+        match state.body {
+            Body::Coming => {
+                state.wait(cx);
+                Poll::Pending
+            }
+            Body::Over | Body::Abandoned => state.wire.poll_ended(cx),
+        }
+    }
+
+    /// Makes the end of the connection look like what it is when the end would complete an answer.
+    pub fn reset_on_close(&self) {
+        self.0.borrow().wire.reset_on_close();
+    }
+
+    pub fn is_body_abandoned(&self) -> bool {
+        self.0.borrow().body == Body::Abandoned
+    }
+
+    /// Waits until the body of the request has passed; whether it has done so whole.
+    pub async fn body_ended(&self) -> bool {
+        poll_fn(|cx| {
+            let mut state = self.0.borrow_mut();
+            if state.body == Body::Coming {
+                state.wait(cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(state.body == Body::Over)
+        })
+        .await
+    }
+}
+
+impl State {
+    /// Has the connection's task woken when the body ends.
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.server {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.server = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The body has ended, one way or the other; `reader` is who found out, if anybody did.
+    fn ended(&mut self, body: Body, reader: Option<&Waker>) {
+        if self.body != Body::Coming {
+            return;
+        }
+        self.body = body;
+        // In the same task the server has its turn after the reader.
+        let is_same_task = |server: &Waker| reader.is_some_and(|r| r.will_wake(server));
+        if let Some(server) = self.server.take().filter(|server| !is_same_task(server)) {
+            server.wake();
+        }
+    }
+}
+
+impl Receiving {
+    /// Whether all of it has been read.
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().decoder.is_over()
+    }
+
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut state = self.0.borrow_mut();
+        let State {
+            wire,
+            decoder,
+            go_on,
+            ..
+        } = &mut *state;
+        if let Some(message) = go_on {
+            ready!(wire.poll_write(cx, message)).map_err(Error::Io)?;
+            *go_on = None;
+        }
+        let frame = ready!(wire.poll_frame(cx, decoder));
+        let is_over = decoder.is_over();
+        let body = match &frame {
+            Some(Err(_)) => Body::Abandoned,
+            Some(Ok(_)) if !is_over => Body::Coming,
+            _ => Body::Over,
+        };
+        state.ended(body, Some(cx.waker()));
+        Poll::Ready(frame)
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.0.borrow_mut().ended(Body::Abandoned, None);
+    }
+}

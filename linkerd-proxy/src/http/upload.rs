@@ -1,0 +1,85 @@
+//! The body of a request, as the protocol it comes over has it, on its way from the client.
+
+use super::{http1::Spelling, server::Receiving};
+use crate::error::HttpError;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// A body on its way from a client.
+#[derive(Default)]
+pub struct Upload {
+    kind: Kind,
+    spelling: Spelling,
+}
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Http1(Receiving),
+    Http2(Incoming),
+}
+
+impl Upload {
+    /// Of an HTTP/1 request whose header names were spelled like this.
+    pub fn http1(body: Option<Receiving>, spelling: Spelling) -> Self {
+        Self {
+            kind: body.map_or(Kind::Empty, Kind::Http1),
+            spelling,
+        }
+    }
+
+    /// Of an HTTP/2 request.
+    pub fn http2(body: Incoming) -> Self {
+        Self {
+            kind: Kind::Http2(body),
+            spelling: Spelling::default(),
+        }
+    }
+
+    /// How the request's header names were spelled.
+    pub fn spelling(&self) -> &Spelling {
+        &self.spelling
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        match &mut self.get_mut().kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Http1(body) => body
+                .poll_frame(cx)
+                .map(|frame| frame.map(|f| f.map_err(HttpError::Http1))),
+            Kind::Http2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|f| f.map_err(HttpError::Client))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Http1(body) => body.is_over(),
+            Kind::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            // What is known of it is in the head.
+            Kind::Http1(_) | Kind::Http2(_) => SizeHint::default(),
+        }
+    }
+}
