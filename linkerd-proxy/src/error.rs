@@ -5,7 +5,7 @@ use crate::{addr::Target, balance::Unavailable, http::http1, tls};
 use mesh_policy::authz::Deny;
 use std::{error::Error as StdError, io, net::SocketAddr, time::Duration};
 
-/// An error of any kind, as hyper passes them.
+/// An error of any kind.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a request or connection was not served.
@@ -79,9 +79,6 @@ pub enum HttpError {
     /// h2's account of it.
     #[error("{0}")]
     Http2(#[source] h2::Error),
-    /// hyper's account of HTTP/2 with a client.
-    #[error("{0}")]
-    Client(#[source] hyper::Error),
 }
 
 /// A connection that was not made.

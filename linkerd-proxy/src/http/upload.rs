@@ -1,10 +1,9 @@
 //! The body of a request, as the protocol it comes over has it, on its way from the client.
 
-use super::{http1::Spelling, server::Receiving};
+use super::{http1::Spelling, http2, server::Receiving};
 use crate::error::HttpError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -22,7 +21,7 @@ enum Kind {
     #[default]
     Empty,
     Http1(Receiving),
-    Http2(Incoming),
+    Http2(http2::Receiving),
 }
 
 impl Upload {
@@ -35,7 +34,7 @@ impl Upload {
     }
 
     /// Of an HTTP/2 request.
-    pub fn http2(body: Incoming) -> Self {
+    pub fn http2(body: http2::Receiving) -> Self {
         Self {
             kind: Kind::Http2(body),
             spelling: Spelling::default(),
@@ -61,9 +60,9 @@ impl Body for Upload {
             Kind::Http1(body) => body
                 .poll_frame(cx)
                 .map(|frame| frame.map(|f| f.map_err(HttpError::Http1))),
-            Kind::Http2(body) => Pin::new(body)
+            Kind::Http2(body) => body
                 .poll_frame(cx)
-                .map(|frame| frame.map(|f| f.map_err(HttpError::Client))),
+                .map(|frame| frame.map(|f| f.map_err(HttpError::Http2))),
         }
     }
 

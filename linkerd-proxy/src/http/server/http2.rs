@@ -1,30 +1,49 @@
-//! HTTP/2 to a client.
+//! HTTP/2 to a client: h2, with a task for each stream.
 
+mod care;
+
+use self::care::{Care, Event};
 use super::{Handler, TICK};
 use crate::{
     config::Http2Server,
-    drain::Signal,
-    http::{Upload, exec::LocalExec},
+    drain::{self, Signal},
+    error::{BoxError, h2_reason},
+    http::{
+        Response, Upload,
+        http2::{Received, Receiving, send},
+    },
     io::Conn,
 };
-use hyper::{body::Incoming, server::conn::http2 as conn, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::{
+    Request,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+use http_body::Body as _;
 use std::{
-    cell::Cell,
     future::{Future, poll_fn},
     io,
-    pin::pin,
-    rc::Rc,
-    task::{Poll, ready},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{
+    task::spawn_local,
+    time::{Sleep, sleep, timeout},
+};
 
-/// PINGs when nothing else is configured, so that a client that vanished is noticed.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+/// How long a client may take for what comes before its first stream.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is held for a slow reader, per stream, when nothing else is configured.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// Windows of streams and of the connection, in bytes, when nothing else is configured.
+const WINDOW: u32 = 1 << 20;
 
 /// Serves until the client or the drain ends the connection.
 ///
@@ -37,63 +56,147 @@ pub async fn serve_http2<H: Handler>(
     config: &Http2Server,
     drain: &Signal,
 ) -> io::Result<()> {
-    let has_served = Rc::new(Cell::new(false));
-    // Boxed: hyper moves what this makes from stack to task several times, and it is large.
-    let service = service_fn({
-        let has_served = has_served.clone();
-        move |request: http::Request<Incoming>| {
-            has_served.set(true);
-            Box::pin(handler.clone().handle(request.map(Upload::http2)))
-        }
-    });
-    let mut http = pin!(builder(config).serve_connection(TokioIo::new(conn), service));
-    let mut farewell = pin!(time_to_go(&has_served, drain));
-    let mut is_leaving = false;
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(done) = http.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            if is_leaving {
-                return Poll::Pending;
-            }
-            ready!(farewell.as_mut().poll(cx));
-            is_leaving = true;
-            http.as_mut().graceful_shutdown();
-        }
-    })
-    .await
-    .map_err(io::Error::other)
-}
-
-/// Completes when the client is to be told to go.
-async fn time_to_go(has_served: &Cell<bool>, drain: &Signal) {
-    drain.drained().await;
-    // A connection that was just made has a request on its way, which hyper would not serve.
-    if !has_served.get() {
-        sleep(TICK).await;
+    let handshake = timeout(HANDSHAKE_TIMEOUT, builder(config).handshake(conn)).await;
+    let mut connection = handshake?.map_err(io::Error::other)?;
+    let received = config.adaptive.then(Received::default);
+    let mut care = Care::new(connection.ping_pong(), config.keep_alive, received.clone());
+    let mut farewell = Farewell::new(drain);
+    loop {
+        let stream = poll_fn(|cx| poll_stream(cx, &mut connection, &mut care, &mut farewell));
+        let Some((request, respond)) = stream.await? else {
+            return Ok(());
+        };
+        farewell.has_served = true;
+        let body = |stream| Upload::http2(Receiving::new(stream, received.clone()));
+        let answering = handler.clone().handle(request.map(body));
+        spawn_local(answer(answering, respond));
     }
 }
 
-fn builder(config: &Http2Server) -> conn::Builder<LocalExec> {
-    let (interval, timeout) = config.keep_alive.unwrap_or(KEEP_ALIVE);
-    let mut builder = conn::Builder::new(LocalExec);
+type Stream = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// Drives the connection up to the next stream; nothing when there will be no more.
+fn poll_stream(
+    cx: &mut Context<'_>,
+    connection: &mut Connection<Conn, Bytes>,
+    care: &mut Care,
+    farewell: &mut Farewell,
+) -> Poll<io::Result<Option<Stream>>> {
+    loop {
+        // Streams that are there win over the drain: the client did not know of it yet.
+        if let Poll::Ready(stream) = connection.poll_accept(cx) {
+            return Poll::Ready(stream.transpose().map_err(io::Error::other));
+        }
+        match care.poll(cx) {
+            Poll::Ready(Event::Silence) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(Event::Window(window)) => {
+                connection.set_target_window_size(window);
+                connection
+                    .set_initial_window_size(window)
+                    .map_err(io::Error::other)?;
+            }
+            Poll::Pending => {
+                ready!(farewell.poll(cx));
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(config: &Http2Server) -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
         .max_concurrent_streams(config.max_concurrent_streams)
         .max_header_list_size(config.max_header_list_size)
-        .initial_stream_window_size(config.stream_window)
-        .initial_connection_window_size(config.connection_window)
-        .max_frame_size(config.max_frame_size)
-        .max_send_buf_size(config.max_send_buf_size.unwrap_or(MAX_SEND_BUFFER))
-        .keep_alive_interval(interval)
-        .keep_alive_timeout(timeout);
-    if config.adaptive {
-        builder.adaptive_window(true);
+        .max_send_buffer_size(config.max_send_buf_size.unwrap_or(MAX_SEND_BUFFER));
+    // With `adaptive` they begin where the protocol does (RFC 9113, section 6.9.2).
+    if !config.adaptive {
+        builder
+            .initial_window_size(config.stream_window.unwrap_or(WINDOW))
+            .initial_connection_window_size(config.connection_window.unwrap_or(WINDOW));
+    }
+    if let Some(size) = config.max_frame_size {
+        builder.max_frame_size(size);
     }
     if let Some(max) = config.max_pending_accept_reset_streams {
         builder.max_pending_accept_reset_streams(max);
     }
     builder
+}
+
+/// Answers one stream, for as long as the client wants it.
+async fn answer(
+    answering: impl Future<Output = Result<Response, BoxError>>,
+    mut respond: SendResponse<Bytes>,
+) {
+    // Boxed: pinning it here would copy it once more, and it is large.
+    let mut answering = Box::pin(answering);
+    let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(answered) => Poll::Ready(Some(answered)),
+        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    });
+    let response = match answered.await {
+        None => return,
+        Some(Ok(response)) => response,
+        Some(Err(error)) => {
+            let reason = h2_reason(&*error).unwrap_or(Reason::INTERNAL_ERROR);
+            respond.send_reset(reason);
+            return;
+        }
+    };
+    drop(answering);
+    let (mut head, body) = response.into_parts();
+    // What came over HTTP/1 in chunks is framed anew (RFC 9113, section 8.2.2).
+    head.headers.remove(TRANSFER_ENCODING);
+    if let Some(length) = body.size_hint().exact() {
+        let headers = head.headers.entry(CONTENT_LENGTH);
+        headers.or_insert(length.into());
+    }
+    let head = http::Response::from_parts(head, ());
+    let is_whole = body.is_end_stream();
+    // It fails only when the stream is over.
+    let Ok(stream) = respond.send_response(head, is_whole) else {
+        return;
+    };
+    if !is_whole && let Err(error) = send(body, stream, Reason::INTERNAL_ERROR).await {
+        tracing::debug!(%error, "answer broke off");
+    }
+}
+
+/// When the client is to be told to go.
+struct Farewell {
+    has_served: bool,
+    drain: Option<drain::Waiting>,
+    grace: Option<Pin<Box<Sleep>>>,
+}
+
+impl Farewell {
+    fn new(drain: &Signal) -> Self {
+        Self {
+            has_served: false,
+            drain: Some(drain.waiting()),
+            grace: None,
+        }
+    }
+
+    /// Ready once.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(drain) = &mut self.drain {
+            ready!(drain.poll(cx));
+            self.drain = None;
+            // A connection that was just made has a request on its way.
+            let grace = if self.has_served {
+                Duration::ZERO
+            } else {
+                TICK
+            };
+            self.grace = Some(Box::pin(sleep(grace)));
+        }
+        let Some(grace) = &mut self.grace else {
+            return Poll::Pending;
+        };
+        ready!(grace.as_mut().poll(cx));
+        self.grace = None;
+        Poll::Ready(())
+    }
 }

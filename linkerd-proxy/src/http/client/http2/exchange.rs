@@ -2,18 +2,16 @@
 //! client. Only a request with a body needs a task of its own, to send it.
 
 use super::Stream;
-use crate::{
-    error::HttpError,
-    http::{Request, Upload as RequestBody},
+use crate::http::{
+    Request, Upload,
+    http2::{Receiving, send},
 };
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, client::SendRequest};
-use http::{HeaderMap, Response};
+use h2::{Reason, SendStream, client::SendRequest};
+use http::Response;
 use http_body::{Body, Frame};
 use std::{
     cell::Cell,
-    future::poll_fn,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -29,14 +27,13 @@ pub enum Failure {
 
 /// The body of an answer.
 pub struct Download {
-    stream: RecvStream,
-    has_data: bool,
-    upload: Option<Upload>,
+    body: Receiving,
+    upload: Option<Sending>,
     _counted: Stream,
 }
 
 /// The body of a request on its way; given up when dropped.
-struct Upload {
+struct Sending {
     task: Option<AbortHandle>,
     /// Whether it broke off.
     is_broken: Rc<Cell<bool>>,
@@ -58,11 +55,10 @@ pub async fn exchange(
     let (answer, stream) = sender
         .send_request(head, is_whole)
         .map_err(Failure::Stream)?;
-    let upload = (!is_whole).then(|| Upload::new(body, stream));
+    let upload = (!is_whole).then(|| Sending::new(body, stream));
     match answer.await {
         Ok(answer) => Ok(answer.map(|stream| Download {
-            has_data: true,
-            stream,
+            body: Receiving::new(stream, None),
             upload,
             _counted: counted,
         })),
@@ -78,27 +74,24 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if self.has_data {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // What has passed makes room for more; it fails only for a stream that is over.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(self.broken(error)),
-                None => self.has_data = false,
+        let frame = match ready!(self.body.poll_frame(cx)) {
+            // The peer has said all it wants to, and wants no more of the request (RFC 9113, 8.1).
+            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => None,
+            Some(Ok(frame)) if frame.is_trailers() => {
+                self.ended();
+                Some(Ok(frame))
             }
-        }
-        let trailers = match ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => trailers,
-            Err(error) => return Poll::Ready(self.broken(error)),
+            None => {
+                self.ended();
+                None
+            }
+            frame => frame,
         };
-        self.ended();
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+        Poll::Ready(frame)
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.body.is_end_stream()
     }
 
     /// The answer is whole, but the rest of the request may still be on its way.
@@ -107,27 +100,28 @@ impl Download {
             upload.let_go();
         }
     }
-
-    fn broken(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
-        // The peer has said all it wants to, and wants no more of the request (RFC 9113, 8.1).
-        (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
-    }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
-        if self.stream.is_end_stream() {
+        if self.body.is_end_stream() {
             self.ended();
         }
     }
 }
 
-// === impl Upload ===
+// === impl Sending ===
 
-impl Upload {
-    fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
+impl Sending {
+    fn new(body: Upload, stream: SendStream<Bytes>) -> Self {
         let is_broken = Rc::new(Cell::new(false));
-        let task = spawn_local(send(body, stream, is_broken.clone()));
+        let task = spawn_local({
+            let is_broken = is_broken.clone();
+            async move {
+                let sent = send(body, stream, Reason::CANCEL).await;
+                is_broken.set(sent.is_err());
+            }
+        });
         Self {
             task: Some(task.abort_handle()),
             is_broken,
@@ -140,82 +134,10 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for Sending {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
         }
     }
-}
-
-/// What happens to a body on its way.
-enum Event {
-    Frame(Option<Result<Frame<Bytes>, HttpError>>),
-    /// The peer wants no more of it.
-    Reset,
-}
-
-/// Sends a body as fast as the peer takes it.
-async fn send(mut body: RequestBody, mut stream: SendStream<Bytes>, is_broken: Rc<Cell<bool>>) {
-    loop {
-        // One byte of room: the rest of a frame may wait in the stream's buffer, which is bounded.
-        stream.reserve_capacity(1);
-        match poll_fn(|cx| poll_event(cx, &mut body, &mut stream)).await {
-            Event::Reset => return,
-            Event::Frame(None) => {
-                // Ending fails only for a stream that is over.
-                let _ = stream.send_data(Bytes::new(), true);
-                return;
-            }
-            Event::Frame(Some(Err(error))) => {
-                is_broken.set(true);
-                let reason = crate::error::h2_reason(&error).unwrap_or(Reason::CANCEL);
-                stream.send_reset(reason);
-                return;
-            }
-            Event::Frame(Some(Ok(frame))) => {
-                if send_frame(frame, &body, &mut stream).is_none() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn poll_event(
-    cx: &mut Context<'_>,
-    body: &mut RequestBody,
-    stream: &mut SendStream<Bytes>,
-) -> Poll<Event> {
-    if stream.poll_reset(cx).is_ready() {
-        return Poll::Ready(Event::Reset);
-    }
-    while stream.capacity() == 0 {
-        // What was given may have been taken back; asking again makes it wake us.
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Poll::Ready(Event::Reset),
-        }
-    }
-    Pin::new(body).poll_frame(cx).map(Event::Frame)
-}
-
-/// Sends a frame; nothing when it was the last one.
-fn send_frame(
-    frame: Frame<Bytes>,
-    body: &RequestBody,
-    stream: &mut SendStream<Bytes>,
-) -> Option<()> {
-    let data = match frame.into_data() {
-        Ok(data) => data,
-        Err(frame) => {
-            let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
-            // As above.
-            let _ = stream.send_trailers(trailers);
-            return None;
-        }
-    };
-    let is_last = body.is_end_stream();
-    stream.send_data(data, is_last).ok()?;
-    (!is_last).then_some(())
 }
