@@ -1,25 +1,30 @@
 //! A balancer over the endpoints of one backend: power of two choices over [`ewma`], in place.
 //!
 //! There is no worker task between a request and its endpoint. A request picks among the endpoints
-//! that are ready ([`pool`]); one driver task per balancer applies discovery's updates and polls the
-//! endpoints that are not ([`gate`]). Only when none is ready does a request wait: at most as many
-//! as the queue's capacity, and from the moment the first has waited for the failfast timeout all
-//! fail at once, until an endpoint is ready again.
+//! that are in use and ready ([`pool`]); of many, only as many are in use as the load needs
+//! ([`aperture`]). One driver task per balancer applies discovery's updates and polls the endpoints that
+//! are not ready ([`gate`]). Only when none is does a request wait: at most as many as the queue's
+//! capacity, and from the moment the first has waited for the failfast timeout all fail at once, until
+//! an endpoint is ready again.
 //!
 //! What an endpoint does with a request is not known here: a pick yields a [`Lease`] on it.
 
+mod aperture;
 pub mod backoff;
 pub mod ewma;
 pub mod gate;
+mod lease;
 mod metrics;
 mod pool;
+mod ranks;
 #[cfg(test)]
 mod tests;
+mod vitals;
 
 use self::{
-    ewma::PeakEwma,
+    aperture::TICK,
     gate::Gate,
-    pool::{Pool, Slot},
+    pool::{Known, Pool},
 };
 use indexmap::IndexMap;
 use mesh_policy::{
@@ -28,19 +33,21 @@ use mesh_policy::{
 };
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     future::poll_fn,
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, spawn_local},
-    time::{Instant, timeout_at},
+    time::{Instant, Sleep, sleep, timeout_at},
 };
 
-pub use self::{metrics::Metrics, pool::Lease};
+pub use self::{lease::Lease, metrics::Metrics, vitals::Vitals};
 
 /// How many may wait at least while the endpoints are not known.
 const UNRESOLVED_CAPACITY: usize = 10_000;
@@ -56,7 +63,7 @@ pub enum Endpoints {
     Known(Arc<IndexMap<SocketAddr, Metadata>>),
 }
 
-/// Makes the thing that is leased, one for each endpoint.
+/// Makes the thing that is leased, one for each endpoint in use.
 pub trait NewEndpoint: 'static {
     /// What is leased.
     type Endpoint: 'static;
@@ -66,15 +73,21 @@ pub trait NewEndpoint: 'static {
 }
 
 /// Why no endpoint was to be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// None was ready for the queue's timeout.
-    #[error("no endpoint is available: failing fast")]
-    FailFast,
+    #[error("no endpoint is available: failing fast{}", Last(refusal.as_deref()))]
+    FailFast {
+        /// Why a connection to one of them could not be made, the last time, if that is why.
+        refusal: Option<Arc<str>>,
+    },
     /// As many wait already as may.
     #[error("no endpoint is available and the queue is full: load shed")]
     QueueFull,
 }
+
+/// What went wrong last, in brackets.
+struct Last<'a>(Option<&'a str>);
 
 /// How a balancer behaves; the parts of a backend's policy that are not about its endpoints.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,12 +107,10 @@ pub struct Balance<N: NewEndpoint> {
 }
 
 struct Inner<N: NewEndpoint> {
-    new: N,
     params: Params,
     metrics: Metrics,
-    pool: RefCell<Pool<N::Endpoint>>,
-    /// The driver's: readiness is always reported to it, whoever asked.
-    waker: RefCell<Waker>,
+    vitals: Rc<Vitals>,
+    pool: RefCell<Pool<N>>,
     /// Wakes those that wait for a ready endpoint.
     ready: Notify,
     waiting: Cell<usize>,
@@ -120,12 +131,12 @@ impl<N: NewEndpoint> Balance<N> {
         metrics: Metrics,
         endpoints: watch::Receiver<Endpoints>,
     ) -> Self {
+        let vitals = Vitals::new();
         let inner = Rc::new(Inner {
-            new,
             params,
             metrics,
-            pool: RefCell::new(Pool::new()),
-            waker: RefCell::new(Waker::noop().clone()),
+            pool: RefCell::new(Pool::new(new, params, vitals.clone())),
+            vitals,
             ready: Notify::new(),
             waiting: Cell::new(0),
             unready_since: Cell::new(None),
@@ -142,23 +153,21 @@ impl<N: NewEndpoint> Balance<N> {
     ///
     /// [`Unavailable`], when none becomes ready in time or too many wait.
     pub async fn pick(&self) -> Result<Lease<N::Endpoint>, Unavailable> {
-        match self.try_pick() {
+        match self.inner.with_pool(Pool::pick) {
             Some(lease) => Ok(lease),
             // Boxed: it is seldom needed and would make every request in flight larger.
             None => Box::pin(self.wait()).await,
         }
     }
 
-    /// Picks an endpoint if one is ready.
+    /// Picks another endpoint if one is ready, for what the one picked before could not take.
     pub fn try_pick(&self) -> Option<Lease<N::Endpoint>> {
-        let waker = self.inner.waker.borrow();
-        let cx = &mut Context::from_waker(&waker);
-        self.inner.pool.borrow_mut().pick(cx, Instant::now())
+        self.inner.with_pool(Pool::pick_other)
     }
 
     /// Whether an endpoint is ready to serve now; cheap enough to be asked for each request.
     pub fn can_serve(&self) -> bool {
-        let waker = self.inner.waker.borrow();
+        let waker = self.inner.vitals.driver();
         let cx = &mut Context::from_waker(&waker);
         self.inner.pool.borrow_mut().is_ready(cx)
     }
@@ -174,12 +183,11 @@ impl<N: NewEndpoint> Balance<N> {
         let deadline = since + inner.params.queue.failfast_timeout;
         loop {
             let ready = inner.ready.notified();
-            if let Some(lease) = self.try_pick() {
+            if let Some(lease) = inner.with_pool(Pool::pick) {
                 return Ok(lease);
             }
             if timeout_at(deadline, ready).await.is_err() {
-                inner.fail();
-                return Err(Unavailable::FailFast);
+                return Err(inner.fail());
             }
         }
     }
@@ -196,37 +204,43 @@ impl<N: NewEndpoint> Drop for Balance<N> {
 /// Applies updates and drives endpoints to readiness, until the balancer is dropped.
 async fn drive<N: NewEndpoint>(inner: Rc<Inner<N>>, mut endpoints: watch::Receiver<Endpoints>) {
     poll_fn(|cx| {
-        inner.waker.borrow_mut().clone_from(cx.waker());
+        inner.vitals.driven_by(cx.waker());
         Poll::Ready(())
     })
     .await;
+    let mut tick = None;
     loop {
         inner.update(&endpoints.borrow_and_update());
         let changed = endpoints.changed();
-        let ready = poll_fn(|cx| inner.poll_endpoints(cx));
+        let driven = poll_fn(|cx| inner.poll_endpoints(cx, &mut tick));
         tokio::select! {
             changed = changed => if changed.is_err() {
                 // Discovery is over: what is known stays in use.
-                return poll_fn(|cx| inner.poll_endpoints(cx)).await;
+                return poll_fn(|cx| inner.poll_endpoints(cx, &mut tick)).await;
             },
-            () = ready => {}
+            () = driven => {}
         }
     }
 }
 
 impl<N: NewEndpoint> Inner<N> {
+    /// Whoever asks the pool: what is to be done later is the driver's.
+    fn with_pool<T>(&self, ask: impl FnOnce(&mut Pool<N>, &mut Context<'_>, Instant) -> T) -> T {
+        let waker = self.vitals.driver();
+        let cx = &mut Context::from_waker(&waker);
+        ask(&mut self.pool.borrow_mut(), cx, Instant::now())
+    }
+
     fn update(&self, endpoints: &Endpoints) {
-        let none = Arc::default();
+        let none = Known::default();
         let new = match endpoints {
             Endpoints::Unknown => return,
             Endpoints::DoesNotExist => &none,
             Endpoints::Known(new) => new,
         };
         let is_first = !self.is_resolved.replace(true);
-        let now = Instant::now();
-        let mut pool = self.pool.borrow_mut();
-        let changes = pool.update(new, |metadata| self.slot(metadata, now));
-        self.metrics.updated(is_first, changes, pool.len());
+        let changes = self.with_pool(|pool, cx, _| pool.update(cx, new));
+        self.metrics.updated(is_first, changes);
     }
 
     /// How many may wait. The first burst comes before discovery has spoken, and says nothing about
@@ -238,19 +252,28 @@ impl<N: NewEndpoint> Inner<N> {
         }
     }
 
-    fn slot(&self, metadata: &Metadata, now: Instant) -> Slot<N::Endpoint> {
-        let gate = Gate::new(self.params.accrual);
-        let endpoint = self.new.new_endpoint(metadata, &gate);
-        let load = PeakEwma::new(self.params.load, now);
-        Slot::new(endpoint, gate, load, metadata.weight)
-    }
-
     /// Never completes: endpoints come and go for as long as the balancer lives.
-    fn poll_endpoints(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_endpoints(&self, cx: &mut Context<'_>, tick: &mut Option<Pin<Box<Sleep>>>) -> Poll<()> {
         let mut pool = self.pool.borrow_mut();
-        pool.poll_pending(cx);
-        self.metrics.ready(pool.ready_len(), pool.len());
-        if pool.ready_len() > 0 {
+        pool.poll(cx);
+        // Only while there is something to narrow does a timer run.
+        while !pool.is_at_rest() {
+            let timer = tick.get_or_insert_with(|| Box::pin(sleep(TICK)));
+            if timer.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            *tick = None;
+            pool.narrow(cx);
+        }
+        if pool.is_at_rest() {
+            *tick = None;
+        }
+        let counts = pool.counts();
+        self.metrics.endpoints(counts);
+        if counts.ready == counts.in_use {
+            self.vitals.forget_refusal();
+        }
+        if counts.ready > 0 {
             self.unready_since.set(None);
             if self.failing.replace(false) {
                 self.metrics.failing(false);
@@ -260,10 +283,24 @@ impl<N: NewEndpoint> Inner<N> {
         Poll::Pending
     }
 
-    fn fail(&self) {
+    fn fail(&self) -> Unavailable {
+        let refusal = self.vitals.refusal();
         if !self.failing.replace(true) {
             self.metrics.failing(true);
-            tracing::warn!("no endpoint is available; failing fast");
+            let last = Last(refusal.as_deref());
+            tracing::warn!("no endpoint is available; failing fast{last}");
+        }
+        Unavailable::FailFast { refusal }
+    }
+}
+
+// === impl Last ===
+
+impl fmt::Display for Last<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(error) => write!(f, " (last error: {error})"),
+            None => Ok(()),
         }
     }
 }

@@ -140,7 +140,7 @@ impl Error {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unavailable {
-                source: Unavailable::FailFast,
+                source: Unavailable::FailFast { .. },
                 ..
             } => "failfast",
             Self::Unavailable {
@@ -160,7 +160,7 @@ impl Error {
     pub fn route_name(&self) -> &'static str {
         match self {
             Self::Unavailable {
-                source: Unavailable::FailFast,
+                source: Unavailable::FailFast { .. },
                 ..
             } => "FAIL_FAST",
             Self::Unavailable {

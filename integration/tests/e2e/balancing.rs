@@ -1,13 +1,25 @@
 //! Who gets how much of the traffic.
 
-use crate::rig::{Outbound, SOON, WEB, web};
+use crate::rig::{Outbound, SOON, WEB, WEB_PORT, web};
+use futures::future::join_all;
 use integration::{
-    control::proto::{Endpoint, Policy, WEIGHT},
+    client,
+    control::{
+        ControlPlane,
+        proto::{Endpoint, Policy, WEIGHT},
+    },
     eventually,
     load::Load,
+    proxy,
     server::Server,
+    tcp,
 };
 use std::time::Duration;
+
+/// So many replicas that not all are in use under little load.
+const MANY: usize = 80;
+/// That many are.
+const IN_USE: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_replica_gets_less_than_a_fifth_of_its_equal_share() {
@@ -217,4 +229,116 @@ async fn a_fallback_serves_while_the_first_backend_cannot() {
     // What was on its way to the one that was killed.
     let report = load.stop().await;
     assert!(report.failed() <= 8, "{:?}", report.failures);
+}
+
+/// Replicas that have seen requests.
+fn used(outbound: &Outbound) -> Vec<&Server> {
+    let all = outbound.replicas.iter();
+    all.filter(|server| server.requests() > 0).collect()
+}
+
+fn endpoints_in(outbound: &Outbound, state: &str) -> f64 {
+    let labels = [("endpoint_state", state)];
+    let name = "outbound_http_balancer_endpoints";
+    outbound.proxy.metric(name, &labels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_load_uses_a_few_of_many_replicas() {
+    let outbound = Outbound::start(MANY).await;
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(300)
+        .connections(4);
+    let report = load.run(Duration::from_secs(3)).await;
+    report.assert_no_failure();
+    assert_eq!(report.by_server.len(), IN_USE, "{:?}", report.by_server);
+    let unused = outbound.replicas.iter().filter(|s| s.requests() == 0);
+    let accepted: usize = unused.map(Server::accepted).sum();
+    assert_eq!(accepted, 0, "nobody connects to what is not in use");
+    let states = ["ready", "pending", "unused"].map(|state| endpoints_in(&outbound, state));
+    assert_eq!(states, [12.0, 0.0, (MANY - IN_USE) as f64]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_all_in_use_die_others_serve() {
+    let outbound = Outbound::start(MANY).await;
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(200)
+        .connections(4)
+        .start();
+    eventually::holds("load runs", SOON, || async { load.report().ok > 200 }).await;
+    let dead = used(&outbound);
+    assert_eq!(dead.len(), IN_USE);
+    dead.iter().for_each(|server| server.kill());
+    let before = load.report().ok;
+    eventually::holds("others serve", SOON, || async {
+        load.report().ok > before + 400
+    })
+    .await;
+    let report = load.stop().await;
+    // What was on its way to those that died.
+    assert!(report.failed() <= 8, "{:?}", report.failures);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_work_on_one_request_at_a_time_get_company() {
+    let outbound = Outbound::start(MANY).await;
+    for server in &outbound.replicas {
+        server.delay(Duration::from_millis(50));
+        server.at_once(1);
+    }
+    // Twelve would manage 240.
+    let load = Load::http1(outbound.addr(), &web("/"))
+        .rate(500)
+        .connections(64)
+        .start();
+    eventually::holds("more are in use", SOON * 2, || async {
+        used(&outbound).len() > 2 * IN_USE
+    })
+    .await;
+    load.stop().await.assert_no_failure();
+    let report = Load::http1(outbound.addr(), &web("/"))
+        .rate(500)
+        .connections(64)
+        .run(Duration::from_secs(3))
+        .await;
+    report.assert_no_failure();
+    let median = report.latency.value_at_quantile(0.5);
+    assert!(median < 400_000, "{median} us, for work of 50 ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_spread_over_many_replicas() {
+    let servers = join_all((0..MANY).map(|_| tcp::Server::echo())).await;
+    let control = ControlPlane::start();
+    let addrs: Vec<_> = servers.iter().map(tcp::Server::addr).collect();
+    control.service(WEB, &addrs);
+    control.policy(WEB, &Policy::new(WEB).opaque());
+    let proxy = proxy::with(&control).outbound(WEB_PORT, WEB).start();
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut raw = tcp::Raw::connect(proxy.port(WEB_PORT)).await;
+        raw.send("hello").await;
+        raw.expect("hello").await;
+        held.push(raw);
+    }
+    let most = servers.iter().map(tcp::Server::accepted).max();
+    let used = servers.iter().filter(|server| server.accepted() > 0);
+    assert!(used.count() > 2 * IN_USE && most <= Some(5), "{most:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fails_fast_is_told_what_went_wrong_last() {
+    let outbound = Outbound::start(0).await;
+    let refusing = tcp::refusing();
+    outbound.control.endpoints(WEB, &[refusing]);
+    let policy = Policy::new(WEB).queue(10, Duration::from_millis(100));
+    outbound.control.policy(WEB, &policy);
+    eventually::holds("requests fail fast", SOON, || async {
+        let answer = client::get(outbound.addr(), &web("/")).await;
+        let error = answer.header("l5d-proxy-error");
+        let told = format!("failing fast (last error: connect {refusing}: ");
+        answer.status == 504 && error.contains(&told)
+    })
+    .await;
 }

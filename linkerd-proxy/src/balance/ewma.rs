@@ -13,7 +13,11 @@
 //!   that got no request for a while is due for a trial, whose outcome replaces what was known.
 //!   The pause doubles from 2 s to 8 s while trials do not win it back, so an endpoint that
 //!   recovered is in use within ten seconds, and one that did not costs next to nothing.
+//!
+//! An answer that took far longer than the best of its endpoint is late; that is for the balancer's
+//! [`Vitals`] to know.
 
+use super::vitals::Vitals;
 use mesh_policy::outbound::Load as Params;
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::time::Instant;
@@ -27,16 +31,30 @@ const TRIAL_MAX: Duration = Duration::from_secs(8);
 /// Failures never cost more than this many penalties.
 const MAX_PENALTIES: f64 = 100.0;
 
+/// An answer is late from twice its endpoint's best on, and this much more: below it, queueing
+/// matters to nobody. In seconds.
+const LATENESS: f64 = 0.005;
+
+/// What is silent for twice its best and this long hangs. In seconds.
+const MAX_SILENCE: f64 = 1.0;
+
+/// In which the best grows e-fold while it is not reached again: what it was many minutes ago says
+/// little. In seconds.
+const BEST_FADES: f64 = 60.0;
+
 /// The load of one endpoint. Belongs to one worker.
 pub struct PeakEwma {
     params: Params,
     state: Cell<State>,
+    vitals: Rc<Vitals>,
 }
 
 #[derive(Clone, Copy)]
 struct State {
     /// Seconds.
     rtt: f64,
+    /// The fastest answer lately; infinite before the first. Seconds.
+    best: f64,
     /// Requests and failures, decayed.
     total: f64,
     failed: f64,
@@ -65,10 +83,11 @@ pub struct InFlight {
 
 impl PeakEwma {
     /// An endpoint that has not been used.
-    pub fn new(params: Params, now: Instant) -> Rc<Self> {
+    pub fn new(params: Params, vitals: Rc<Vitals>, now: Instant) -> Rc<Self> {
         Rc::new(Self {
             state: Cell::new(State {
                 rtt: params.default_rtt.as_secs_f64(),
+                best: f64::INFINITY,
                 total: 0.0,
                 failed: 0.0,
                 updated: None,
@@ -79,17 +98,14 @@ impl PeakEwma {
                 trial_pause: TRIAL_MIN,
             }),
             params,
+            vitals,
         })
     }
 
     /// How costly a request would be now; lower is better.
     pub fn cost(&self, weight: f64, now: Instant) -> f64 {
         let s = self.state.get();
-        let silence = match s.pending - s.held {
-            0 => 0.0,
-            _ => now.saturating_duration_since(s.moved).as_secs_f64(),
-        };
-        let latency = s.rtt.max(silence) + s.failure_cost(self.params.penalty);
+        let latency = s.rtt.max(s.silence(now)) + s.failure_cost(self.params.penalty);
         latency * (f64::from(s.pending) / weight + 1.0)
     }
 
@@ -103,9 +119,21 @@ impl PeakEwma {
         rested && s.pending == s.held
     }
 
-    /// How many requests are in flight.
-    pub fn pending(&self) -> u32 {
-        self.state.get().pending
+    /// Whether most of what it answers are failures, or it hangs.
+    pub fn is_ailing(&self, now: Instant) -> bool {
+        let s = self.state.get();
+        let fails = s.failed > 1.0 && s.failed * 2.0 > s.total;
+        let expected = if s.best.is_finite() {
+            s.expected()
+        } else {
+            0.0
+        };
+        fails || s.silence(now) > expected + MAX_SILENCE
+    }
+
+    /// Whether nothing was ever sent here.
+    pub fn is_new(&self) -> bool {
+        self.state.get().picked.is_none()
     }
 
     /// Counts a request that leaves now, as a trial or because of its cost.
@@ -132,11 +160,14 @@ impl PeakEwma {
     }
 
     fn end(&self, started: Instant, failed: bool, is_trial: bool, now: Instant) {
-        let rtt = now.saturating_duration_since(started);
+        let rtt = now.saturating_duration_since(started).as_secs_f64();
         let mut s = self.state.get();
         s.pending = s.pending.saturating_sub(1);
         s.moved = now;
-        s.learn(rtt.as_secs_f64(), failed, is_trial, self.params.decay, now);
+        if !failed {
+            self.vitals.answered(rtt > s.expected() + LATENESS);
+        }
+        s.learn(rtt, failed, is_trial, self.params.decay, now);
         self.state.set(s);
     }
 
@@ -163,12 +194,28 @@ impl PeakEwma {
         s.moved = Instant::now();
         s.rtt = s.rtt.max(waited.as_secs_f64());
         self.state.set(s);
+        if waited.as_secs_f64() > s.expected() + LATENESS {
+            self.vitals.answered(true);
+        }
     }
 }
 
 // === impl State ===
 
 impl State {
+    /// How long nothing has come back, though something is out.
+    fn silence(&self, now: Instant) -> f64 {
+        match self.pending - self.held {
+            0 => 0.0,
+            _ => now.saturating_duration_since(self.moved).as_secs_f64(),
+        }
+    }
+
+    /// An answer may take this long, by the best there was; forever before the first.
+    fn expected(&self) -> f64 {
+        2.0 * self.best
+    }
+
     fn failure_cost(&self, penalty: Duration) -> f64 {
         // Half a success is assumed, so that a lone failure is not taken for certainty.
         let odds = self.failed / (self.total - self.failed + 0.5);
@@ -176,12 +223,12 @@ impl State {
     }
 
     fn learn(&mut self, rtt: f64, failed: bool, replace: bool, decay: Duration, now: Instant) {
-        let weight = match self.updated {
-            Some(then) if !replace => {
-                let elapsed = now.saturating_duration_since(then).as_secs_f64();
-                (-elapsed / decay.as_secs_f64().max(1e-3)).exp()
-            }
-            _ => 0.0,
+        let elapsed = self.updated.map_or(0.0, |then| {
+            now.saturating_duration_since(then).as_secs_f64()
+        });
+        let weight = match replace || self.updated.is_none() {
+            true => 0.0,
+            false => (-elapsed / decay.as_secs_f64().max(1e-3)).exp(),
         };
         self.updated = Some(now);
         self.total = self.total * weight + 1.0;
@@ -192,6 +239,10 @@ impl State {
             () if rtt > self.rtt => rtt,
             () => self.rtt * weight + rtt * (1.0 - weight),
         };
+        self.best *= 1.0 + elapsed / BEST_FADES;
+        if !failed {
+            self.best = self.best.min(rtt);
+        }
     }
 }
 
@@ -206,6 +257,11 @@ impl InFlight {
     /// The request leaves only now.
     pub fn sent(&mut self, at: Instant) {
         self.start = at;
+    }
+
+    /// Whether it is a connection that was made.
+    pub fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// A connection was made: its latency is known, and it stays in flight until this is dropped.
@@ -233,117 +289,4 @@ impl Drop for InFlight {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::time::advance;
-
-    fn ms(n: u64) -> Duration {
-        Duration::from_millis(n)
-    }
-
-    fn endpoint() -> Rc<PeakEwma> {
-        PeakEwma::new(Params::default(), Instant::now())
-    }
-
-    fn cost(load: &PeakEwma) -> f64 {
-        load.cost(1.0, Instant::now())
-    }
-
-    async fn answer(load: &Rc<PeakEwma>, after: Duration, failed: bool) {
-        let request = load.start(false, Instant::now());
-        advance(after).await;
-        request.answered(failed, Instant::now());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_counts_at_once_and_fades_with_faster_ones() {
-        let load = endpoint();
-        answer(&load, ms(5), false).await;
-        assert!(cost(&load) < 0.006);
-        answer(&load, ms(200), false).await;
-        assert!(cost(&load) > 0.19);
-        for _ in 0..3_000 {
-            answer(&load, ms(10), false).await;
-        }
-        assert!(cost(&load) < 0.03);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_fast_failure_costs_more_than_a_slow_success() {
-        let (broken, slow) = (endpoint(), endpoint());
-        answer(&broken, ms(1), true).await;
-        answer(&slow, ms(1_000), false).await;
-        assert!(cost(&broken) > cost(&slow));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rare_failures_cost_little() {
-        let load = endpoint();
-        for i in 0..1_000 {
-            answer(&load, ms(1), i % 100 == 0).await;
-        }
-        assert!(cost(&load) < 0.15, "{}", cost(&load));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_costs_as_much_as_it_lasts() {
-        let load = endpoint();
-        answer(&load, ms(1), false).await;
-        let hanging = load.start(false, Instant::now());
-        advance(ms(500)).await;
-        assert!(cost(&load) >= 1.0, "half a second, and one in flight");
-        drop(hanging);
-        assert!(
-            cost(&load) >= 0.5,
-            "a request that was given up is not forgotten"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_in_flight_weighs_by_weight() {
-        let load = endpoint();
-        answer(&load, ms(10), false).await;
-        let now = Instant::now();
-        let _held: Vec<_> = (0..4).map(|_| load.start(false, now)).collect();
-        assert!((load.cost(1.0, now) / load.cost(4.0, now) - 2.5).abs() < 0.01);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_trial_replaces_what_was_known() {
-        let load = endpoint();
-        answer(&load, ms(900), true).await;
-        assert!(!load.is_due(Instant::now()));
-        advance(TRIAL_MIN).await;
-        assert!(load.is_due(Instant::now()));
-        let trial = load.start(true, Instant::now());
-        advance(ms(2)).await;
-        trial.answered(false, Instant::now());
-        assert!(cost(&load) < 0.003);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn trials_that_win_nothing_back_become_rarer() {
-        let load = endpoint();
-        let mut pauses = Vec::new();
-        load.start(false, Instant::now())
-            .answered(false, Instant::now());
-        for _ in 0..5 {
-            let since = Instant::now();
-            while !load.is_due(Instant::now()) {
-                advance(ms(500)).await;
-            }
-            pauses.push(since.elapsed().as_secs());
-            load.start(true, Instant::now())
-                .answered(true, Instant::now());
-        }
-        assert_eq!(pauses, [2, 4, 8, 8, 8]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_that_hangs_is_not_tried() {
-        let load = endpoint();
-        let _hanging = load.start(false, Instant::now());
-        advance(ms(60_000)).await;
-        assert!(!load.is_due(Instant::now()));
-    }
-}
+mod tests;

@@ -7,10 +7,11 @@
 //! - Failure accrual (`consecutive failures`): after a pause one request is let through, the
 //!   probation; its outcome opens the gate or shuts it for the next, longer pause.
 
-use super::backoff::Pauses;
+use super::{backoff::Pauses, vitals::Vitals};
 use mesh_policy::outbound::{Backoff, FailureAccrual};
 use std::{
     cell::{Cell, RefCell},
+    fmt::Display,
     future::Future,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
@@ -29,6 +30,7 @@ pub struct Gate {
     accrual: Option<FailureAccrual>,
     pauses: Cell<Option<Pauses>>,
     waiting: RefCell<Option<Waker>>,
+    vitals: Rc<Vitals>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +48,15 @@ enum State {
 // === impl Gate ===
 
 impl Gate {
-    /// An open gate.
-    pub fn new(accrual: Option<FailureAccrual>) -> Rc<Self> {
+    /// An open gate, which tells `vitals` when it is shut.
+    pub fn new(accrual: Option<FailureAccrual>, vitals: Rc<Vitals>) -> Rc<Self> {
         Rc::new(Self {
             state: Cell::new(State::Open),
             failures: Cell::new(0),
             accrual,
             pauses: Cell::new(None),
             waiting: RefCell::new(None),
+            vitals,
         })
     }
 
@@ -70,6 +73,7 @@ impl Gate {
 
     /// A request passes.
     pub fn enter(&self) {
+        self.vitals.started();
         if self.state.get() == State::Probation {
             self.state.set(State::OnTrial);
         }
@@ -95,19 +99,35 @@ impl Gate {
         }
     }
 
-    /// A request that passed ended without an answer: that decides nothing.
-    pub fn abandoned(&self) {
+    /// A request that passed is a connection now.
+    pub fn hold(&self) {
+        self.vitals.held();
+    }
+
+    /// A request that passed, or a connection that was held, is over. If there was no answer, that
+    /// decides nothing.
+    pub fn leave(&self, was_held: bool) {
+        match was_held {
+            true => self.vitals.released(),
+            false => self.vitals.ended(),
+        }
         if self.state.get() == State::OnTrial {
             self.change(State::Probation);
         }
     }
 
-    /// A connection failed: shuts the gate until `dial` succeeds.
-    pub fn refused<F>(self: &Rc<Self>, backoff: Backoff, dial: impl Fn() -> F + 'static)
-    where
+    /// A connection failed, for this reason: shuts the gate until `dial` succeeds.
+    pub fn refused<F>(
+        self: &Rc<Self>,
+        why: &dyn Display,
+        backoff: Backoff,
+        dial: impl Fn() -> F + 'static,
+    ) where
         F: Future<Output = bool> + 'static,
     {
-        if self.state.replace(State::Shut) != State::Shut {
+        self.vitals.refused(why);
+        if self.state.get() != State::Shut {
+            self.shut();
             spawn_local(redial(Rc::downgrade(self), Pauses::new(backoff), dial));
         }
     }
@@ -121,8 +141,13 @@ impl Gate {
         let mut pauses = self.pauses.get().unwrap_or_else(|| Pauses::new(backoff));
         let pause = pauses.pause();
         self.pauses.set(Some(pauses));
-        self.state.set(State::Shut);
+        self.shut();
         spawn_local(probation(Rc::downgrade(self), pause));
+    }
+
+    fn shut(&self) {
+        self.state.set(State::Shut);
+        self.vitals.shut();
     }
 
     fn open(&self) {
@@ -182,10 +207,11 @@ mod tests {
     }
 
     fn accrual() -> Rc<Gate> {
-        Gate::new(Some(FailureAccrual {
+        let accrual = FailureAccrual {
             max_failures: 3,
             backoff: backoff(),
-        }))
+        };
+        Gate::new(Some(accrual), Vitals::new())
     }
 
     fn is_ready(gate: &Rc<Gate>) -> bool {
@@ -245,10 +271,10 @@ mod tests {
     async fn a_refusing_endpoint_is_dialled_until_it_answers() {
         LocalSet::new()
             .run_until(async {
-                let gate = Gate::new(None);
+                let gate = Gate::new(None, Vitals::new());
                 let dials = Rc::new(Cell::new(0));
                 let counted = dials.clone();
-                gate.refused(backoff(), move || {
+                gate.refused(&"refused", backoff(), move || {
                     counted.set(counted.get() + 1);
                     std::future::ready(counted.get() == 3)
                 });

@@ -2,9 +2,13 @@
 //!
 //! Nothing here is touched by a request that finds an endpoint ready: `queue_*` count those that
 //! had to wait. Workers have balancers of their own for a backend and share its series. They follow
-//! the same discovery, so what they say about endpoints agrees, and the last word stands.
+//! the same discovery, so what they say about endpoints nearly agrees, and the last word stands.
+//!
+//! States of `*_endpoints`: `ready` ones may be picked; `pending` ones are in use too, but shut
+//! for now, as in Linkerd; `unused` ones are known and not needed for the load, have no connection, and
+//! are taken into use as soon as they are (`aperture`). Together they are `*_p2c_endpoints`.
 
-use super::pool::Changes;
+use super::pool::{Changes, Counts};
 use crate::metrics::{Labels, Registry, label};
 use metrics::{Counter, Gauge, Histogram};
 use std::cell::Cell;
@@ -17,6 +21,7 @@ const LATENCY_SECONDS: &[f64] = &[0.0005, 0.005, 0.05, 0.5, 1., 3.];
 pub struct Metrics {
     ready: Gauge,
     pending: Gauge,
+    unused: Gauge,
     endpoints: Gauge,
     reset: Counter,
     add: Counter,
@@ -64,6 +69,7 @@ impl Metrics {
         Self {
             ready: endpoints("ready"),
             pending: endpoints("pending"),
+            unused: endpoints("unused"),
             endpoints: gauge("p2c_endpoints"),
             reset: updates("Reset"),
             add: updates("Add"),
@@ -78,17 +84,23 @@ impl Metrics {
         }
     }
 
-    /// Of so many endpoints, these may be used now.
-    pub(super) fn ready(&self, ready: usize, all: usize) {
+    /// So many endpoints are in these states.
+    pub(super) fn endpoints(&self, counts: Counts) {
+        let Counts {
+            ready,
+            in_use,
+            known,
+        } = counts;
         self.ready.set(ready as f64);
-        self.pending.set(all.saturating_sub(ready) as f64);
+        self.pending.set(in_use.saturating_sub(ready) as f64);
+        self.unused.set(known.saturating_sub(in_use) as f64);
+        self.endpoints.set(known as f64);
     }
 
     /// Discovery has spoken, for the first time or again. As Linkerd does, counts an answer that
     /// replaces all once, and otherwise each endpoint.
-    pub(super) fn updated(&self, is_first: bool, changes: Changes, all: usize) {
+    pub(super) fn updated(&self, is_first: bool, changes: Changes) {
         let Changes { added, removed } = changes;
-        self.endpoints.set(all as f64);
         if is_first {
             self.reset.increment(1);
         } else {

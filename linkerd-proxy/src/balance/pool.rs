@@ -1,42 +1,55 @@
-//! The endpoints of one balancer: which there are, which are ready, and which is picked.
+//! The endpoints of one balancer: which there are, which are in use, which of those are ready, and
+//! which is picked.
 //!
-//! They are kept in a `tower` [`ReadyCache`]. A pick is made in place: the better of two ready ones
-//! taken at random, by [`super::ewma`], or one that is due for a trial. Who waits when none is ready
-//! is the balancer's business.
+//! What discovery says is kept as it comes, shared by all workers. Only endpoints in use have
+//! anything besides: those are a prefix of the order in [`super::ranks`], as long as it takes for
+//! [`super::aperture`]'s number of them to be ready, so one that is not is replaced at once. They are
+//! kept in a `tower` [`ReadyCache`]. A pick is made in place: the better of two ready ones taken at
+//! random, by [`super::ewma`], or one that is due for a trial. Who waits when none is ready is the
+//! balancer's business.
 
 use super::{
-    ewma::{InFlight, PeakEwma},
-    gate::Gate,
+    NewEndpoint, Params,
+    aperture::Aperture,
+    lease::{At, Lease, Slot},
+    ranks::Ranks,
+    vitals::Vitals,
 };
 use indexmap::IndexMap;
 use mesh_policy::endpoint::Endpoint as Metadata;
 use rand::RngExt;
 use std::{
-    convert::Infallible,
-    future::{Ready, ready},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 use tokio::time::Instant;
 use tower::{load::Load, ready_cache::ReadyCache};
 
+/// What discovery knows of endpoints.
+pub(super) type Known = Arc<IndexMap<SocketAddr, Metadata>>;
+
 /// The endpoints of a balancer.
-pub(super) struct Pool<E> {
-    cache: ReadyCache<SocketAddr, Slot<E>, ()>,
-    known: IndexMap<SocketAddr, Metadata>,
+pub(super) struct Pool<N: NewEndpoint> {
+    new: N,
+    params: Params,
+    vitals: Rc<Vitals>,
+    known: Known,
+    ranks: Ranks,
+    aperture: Aperture,
+    /// Those in use.
+    cache: ReadyCache<SocketAddr, Slot<N::Endpoint>, ()>,
     heaviest: u32,
     uniform: bool,
 }
 
-/// An endpoint in the pool.
-pub(super) struct Slot<E> {
-    endpoint: Rc<E>,
-    gate: Rc<Gate>,
-    load: Rc<PeakEwma>,
-    weight: u32,
-    /// Weight relative to the normal one.
-    share: f64,
+/// How many endpoints are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) ready: usize,
+    pub(super) in_use: usize,
+    pub(super) known: usize,
 }
 
 /// What an update has changed.
@@ -48,98 +61,246 @@ pub(super) struct Changes {
     pub(super) removed: usize,
 }
 
-/// The use of an endpoint for one request or connection.
-pub struct Lease<E> {
-    /// What was picked.
-    pub endpoint: Rc<E>,
-    gate: Rc<Gate>,
-    in_flight: Option<InFlight>,
-}
-
 // === impl Pool ===
 
-impl<E> Pool<E> {
-    pub(super) fn new() -> Self {
+impl<N: NewEndpoint> Pool<N> {
+    pub(super) fn new(new: N, params: Params, vitals: Rc<Vitals>) -> Self {
         Self {
+            new,
+            params,
+            known: Known::default(),
+            ranks: Ranks::new(),
+            aperture: Aperture::new(vitals.clone(), Instant::now()),
+            vitals,
             cache: ReadyCache::default(),
-            known: IndexMap::new(),
             heaviest: 0,
             uniform: true,
         }
     }
 
     /// Takes what discovery says now. Endpoints that did not change keep their connections and what
-    /// was learned about them; the others are made by `slot`.
-    pub(super) fn update(
-        &mut self,
-        new: &IndexMap<SocketAddr, Metadata>,
-        slot: impl Fn(&Metadata) -> Slot<E>,
-    ) -> Changes {
-        let is_gone = |addr: &&SocketAddr| !new.contains_key(*addr);
-        let gone: Vec<_> = self.known.keys().filter(is_gone).copied().collect();
-        for addr in &gone {
-            self.known.swap_remove(addr);
-            self.cache.evict(addr);
-        }
-        let mut added = 0;
-        for (addr, metadata) in new {
-            if self.known.get(addr) != Some(metadata) {
-                let slot = slot(metadata);
+    /// was learned about them; the others are made anew when they are in use.
+    pub(super) fn update(&mut self, cx: &mut Context<'_>, new: &Known) -> Changes {
+        let old = std::mem::replace(&mut self.known, new.clone());
+        let mut changes = Changes {
+            added: 0,
+            removed: 0,
+        };
+        for (addr, metadata) in old.iter() {
+            match new.get(addr) {
+                Some(same) if same == metadata => continue,
+                Some(_) => {}
+                None => changes.removed += 1,
+            }
+            if self.ranks.remove(*addr, metadata.weight) {
                 self.cache.evict(addr);
-                self.cache.push(*addr, slot);
-                self.known.insert(*addr, metadata.clone());
-                added += 1;
             }
         }
-        self.weigh();
-        Changes {
-            added,
-            removed: gone.len(),
+        for (addr, metadata) in new.iter() {
+            if old.get(addr) != Some(metadata) {
+                changes.added += 1;
+                if self.ranks.insert(*addr, metadata.weight) {
+                    self.take_into_use(*addr);
+                }
+            }
         }
+        self.aperture.resize(new.len(), Instant::now());
+        self.weigh();
+        self.settle(cx);
+        changes
     }
 
-    /// Moves endpoints that have become ready to those that are; `cx` is woken for the others.
-    pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Err(_)) = self.cache.poll_pending(cx) {}
+    /// Moves endpoints that have become ready to those that are, and replaces those that have
+    /// ceased to be; `cx` is woken for the others.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        self.vitals.take_shut();
+        self.sweep(cx);
+        self.settle(cx);
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// How many were ready when last looked at.
-    pub(super) fn ready_len(&self) -> usize {
-        self.cache.ready_len()
+    /// How many there are, when last looked at.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            ready: self.cache.ready_len(),
+            in_use: self.ranks.in_use(),
+            known: self.known.len(),
+        }
     }
 
     /// Picks one that is ready.
-    pub(super) fn pick(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Lease<E>> {
-        if self.cache.ready_len() == 0 {
-            self.poll_pending(cx);
-        }
+    pub(super) fn pick(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Option<Lease<N::Endpoint>> {
+        self.attend(cx, now);
         loop {
+            if self.cache.ready_len() == 0 {
+                self.settle(cx);
+            }
             let (index, is_trial) = self.choose(now)?;
-            // Readiness goes stale; one that is no longer ready leaves the set, so this ends.
-            if let Ok(true) = self.cache.check_ready_index(cx, index) {
-                let (_, slot) = self.cache.get_ready_index_mut(index)?;
-                return Some(slot.lease(is_trial, now));
+            if let Some(lease) = self.lease(cx, index, is_trial, now) {
+                return Some(lease);
             }
         }
+    }
+
+    /// Picks one for a request that one in use has just failed to take. If not all are in use, the
+    /// others may be no better: then it is one that has not been used, as if from all there are.
+    pub(super) fn pick_other(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Option<Lease<N::Endpoint>> {
+        self.attend(cx, now);
+        if self.aperture.is_partial() {
+            if self.unproven().is_none() {
+                self.extend(cx, 1);
+                // The driver takes it out of use again, unless another one was shut.
+                cx.waker().wake_by_ref();
+            }
+            let unproven = self.unproven();
+            if let Some(lease) = unproven.and_then(|index| self.lease(cx, index, false, now)) {
+                return Some(lease);
+            }
+        }
+        self.pick(cx, now)
     }
 
     /// Whether a pick would find one. Nearly always the first that is looked at tells.
     pub(super) fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.cache.ready_len() == 0 {
-            self.poll_pending(cx);
-        }
-        while self.cache.ready_len() > 0 {
+        loop {
+            if self.cache.ready_len() == 0 {
+                self.settle(cx);
+            }
+            if self.cache.ready_len() == 0 {
+                return false;
+            }
             // As above: what is not ready leaves the set.
             if let Ok(true) = self.cache.check_ready_index(cx, 0) {
                 return true;
             }
         }
-        false
+    }
+
+    /// Whether [`Self::narrow`] has anything to do.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.aperture.is_at_rest()
+    }
+
+    /// Takes out of use what is not needed; to be called every [`TICK`](super::aperture::TICK).
+    pub(super) fn narrow(&mut self, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        let ailing = self.ailing(now);
+        self.aperture.narrow(ailing, now);
+        self.settle(cx);
+    }
+
+    // Which are in use.
+
+    /// What has to be seen to before a pick; nearly always there is nothing.
+    fn attend(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let is_shut = self.vitals.take_shut();
+        if is_shut {
+            self.sweep(cx);
+        }
+        let mut is_changed = is_shut;
+        if self.aperture.is_partial() {
+            is_changed |= self.aperture.widen();
+            if self.aperture.is_due(now) {
+                let ailing = self.ailing(now);
+                self.aperture.look(ailing, now);
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            self.settle(cx);
+        }
+    }
+
+    /// Finds the ready ones that are so no longer.
+    fn sweep(&mut self, cx: &mut Context<'_>) {
+        for index in (0..self.cache.ready_len()).rev() {
+            // What is not ready leaves the set; the last takes its place, and was looked at.
+            let _ = self.cache.check_ready_index(cx, index);
+        }
+    }
+
+    /// Takes endpoints into use, or out of it, until as many as are wanted are ready.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        let (before, wanted) = (self.counts(), self.aperture.wanted());
+        while let Poll::Ready(Err(_)) = self.cache.poll_pending(cx) {}
+        loop {
+            let missing = wanted.saturating_sub(self.cache.ready_len());
+            if missing == 0 || self.extend(cx, missing) == 0 {
+                break;
+            }
+        }
+        while let Some(last) = self.ranks.last() {
+            let ready = self.cache.ready_len();
+            let is_needed = ready == wanted && self.cache.get_ready(&last).is_some();
+            if ready < wanted || is_needed {
+                break;
+            }
+            self.ranks.shorten();
+            self.cache.evict(&last);
+        }
+        if self.counts() != before {
+            // The driver tells how many there are, and narrows.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Takes up to `n` more into use; how many there were.
+    fn extend(&mut self, cx: &mut Context<'_>, n: usize) -> usize {
+        let mut added = 0;
+        while added < n
+            && let Some(addr) = self.ranks.extend()
+        {
+            self.take_into_use(addr);
+            added += 1;
+        }
+        while let Poll::Ready(Err(_)) = self.cache.poll_pending(cx) {}
+        added
+    }
+
+    fn take_into_use(&mut self, addr: SocketAddr) {
+        if let Some(metadata) = self.known.get(&addr) {
+            let make = |gate: &_| self.new.new_endpoint(metadata, gate);
+            let slot = Slot::new(metadata, &self.params, &self.vitals, make);
+            self.cache.push(addr, slot);
+        }
+    }
+
+    /// How many ready ones ail.
+    fn ailing(&self, now: Instant) -> usize {
+        let ready = self.cache.iter_ready();
+        ready.filter(|(_, slot)| slot.load.is_ailing(now)).count()
+    }
+
+    /// A ready one that has never been used.
+    fn unproven(&self) -> Option<usize> {
+        self.cache
+            .iter_ready()
+            .position(|(_, slot)| slot.load.is_new())
+    }
+
+    // Which is picked.
+
+    fn lease(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: usize,
+        is_trial: bool,
+        now: Instant,
+    ) -> Option<Lease<N::Endpoint>> {
+        // Readiness goes stale; one that is no longer ready leaves the set, so picking ends.
+        match self.cache.check_ready_index(cx, index) {
+            Ok(true) => {}
+            _ => return None,
+        }
+        let (_, slot) = self.cache.get_ready_index(index)?;
+        Some(slot.lease(is_trial, now))
     }
 
     fn weigh(&mut self) {
@@ -148,8 +309,28 @@ impl<E> Pool<E> {
         self.uniform = weights.clone().min() == Some(self.heaviest);
     }
 
-    /// The better of two ready endpoints taken at random, or one that is due for a trial.
+    /// One of those that are ready, and whether that is a trial. Where others make up for those that
+    /// ail, these are passed over, or they would get more than if all were in use.
     fn choose(&self, now: Instant) -> Option<(usize, bool)> {
+        const TRIES: usize = 5;
+        let mut chosen = self.draw(now)?;
+        if self.aperture.is_partial() {
+            let ails = |(index, is_trial): (usize, bool)| {
+                let slot = self.cache.get_ready_index(index);
+                !is_trial && slot.is_some_and(|(_, slot)| slot.load.is_ailing(now))
+            };
+            for _ in 1..TRIES {
+                if !ails(chosen) {
+                    break;
+                }
+                chosen = self.draw(now)?;
+            }
+        }
+        Some(chosen)
+    }
+
+    /// The better of two ready endpoints taken at random, or one that is due for a trial.
+    fn draw(&self, now: Instant) -> Option<(usize, bool)> {
         let (a, b) = match self.cache.ready_len() {
             0 => return None,
             1 => return Some((0, false)),
@@ -178,14 +359,13 @@ impl<E> Pool<E> {
     fn weighted(&self, n: usize) -> usize {
         const TRIES: usize = 64;
         let mut rng = rand::rng();
+        let most = self.ranks.pull(self.heaviest);
         let mut index = 0;
         for _ in 0..TRIES {
             index = rng.random_range(0..n);
-            let weight = self
-                .cache
-                .get_ready_index(index)
-                .map_or(0, |(_, slot)| slot.weight);
-            if rng.random_range(0..self.heaviest.max(1)) < weight {
+            let slot = self.cache.get_ready_index(index);
+            let pull = slot.map_or(0.0, |(_, slot)| self.ranks.pull(slot.weight));
+            if rng.random::<f64>() * most < pull {
                 break;
             }
         }
@@ -199,99 +379,4 @@ fn two_of(n: usize) -> (usize, usize) {
     let a = rng.random_range(0..n);
     let b = rng.random_range(0..n - 1);
     (a, if b >= a { b + 1 } else { b })
-}
-
-// === impl Slot ===
-
-impl<E> Slot<E> {
-    pub(super) fn new(endpoint: E, gate: Rc<Gate>, load: Rc<PeakEwma>, weight: u32) -> Self {
-        Self {
-            endpoint: Rc::new(endpoint),
-            gate,
-            load,
-            weight,
-            share: f64::from(weight.max(1)) / f64::from(Metadata::WEIGHT),
-        }
-    }
-
-    fn lease(&self, is_trial: bool, now: Instant) -> Lease<E> {
-        self.gate.enter();
-        Lease {
-            endpoint: self.endpoint.clone(),
-            gate: self.gate.clone(),
-            in_flight: Some(self.load.start(is_trial, now)),
-        }
-    }
-}
-
-/// An endpoint at one moment, so that the clock is read once for both that are compared.
-struct At<'a, E>(&'a Slot<E>, Instant);
-
-impl<E> Load for At<'_, E> {
-    type Metric = f64;
-
-    fn load(&self) -> f64 {
-        let Self(slot, now) = self;
-        slot.load.cost(slot.share, *now)
-    }
-}
-
-/// `ReadyCache` wants a service; what it yields is made by [`Slot::lease`], so that a pick costs
-/// no future.
-impl<E> tower::Service<()> for Slot<E> {
-    type Response = ();
-    type Error = Infallible;
-    type Future = Ready<Result<(), Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.gate.poll_ready(cx).map(Ok)
-    }
-
-    fn call(&mut self, (): ()) -> Self::Future {
-        ready(Ok(()))
-    }
-}
-
-// === impl Lease ===
-
-impl<E> Lease<E> {
-    /// When the endpoint was picked.
-    pub fn started(&self) -> Option<Instant> {
-        self.in_flight.as_ref().map(InFlight::started)
-    }
-
-    /// The request was sent later than the endpoint was picked: making a connection is no part of
-    /// how fast it answers.
-    pub fn sent(&mut self, at: Option<Instant>) {
-        if let (Some(in_flight), Some(at)) = (&mut self.in_flight, at) {
-            in_flight.sent(at);
-        }
-    }
-
-    /// The first bytes of an answer are there at `now`; the load is no longer the endpoint's.
-    pub fn answered(&mut self, failed: bool, now: Instant) {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.answered(failed, now);
-        }
-    }
-
-    /// A connection was made, and counts as load until the lease is dropped.
-    pub fn hold(&mut self) {
-        if let Some(in_flight) = &mut self.in_flight {
-            in_flight.hold();
-        }
-        self.gate.outcome(false);
-    }
-
-    /// The answer is complete at `now`: counts towards failure accrual.
-    pub fn ended(&mut self, failed: bool, now: Instant) {
-        self.answered(failed, now);
-        self.gate.outcome(failed);
-    }
-}
-
-impl<E> Drop for Lease<E> {
-    fn drop(&mut self) {
-        self.gate.abandoned();
-    }
 }

@@ -1,4 +1,7 @@
-//! Balancing on virtual time, with endpoints that are nothing but an address.
+//! Balancing on virtual time, with endpoints that are nothing but an address; few of them here, many
+//! in [`many`].
+
+mod many;
 
 use super::*;
 use crate::metrics::Registry;
@@ -30,7 +33,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(weights: &[u32]) -> Self {
-        let (endpoints, rx) = watch::channel(known(weights));
+        Self::with(known(weights))
+    }
+
+    fn with(endpoints: Endpoints) -> Self {
+        let (endpoints, rx) = watch::channel(endpoints);
         let gates = Fake::default();
         let params = Params {
             queue: Queue {
@@ -79,7 +86,7 @@ impl Fixture {
             max: Duration::from_secs(1),
             jitter: 0.0,
         };
-        self.gates.0.borrow()[&addr(port)].refused(backoff, never);
+        self.gates.0.borrow()[&addr(port)].refused(&REFUSED, backoff, never);
     }
 
     /// Shuts it for a second.
@@ -89,7 +96,7 @@ impl Fixture {
             max: Duration::from_secs(1),
             jitter: 0.0,
         };
-        self.gates.0.borrow()[&addr(port)].refused(backoff, || std::future::ready(true));
+        self.gates.0.borrow()[&addr(port)].refused(&REFUSED, backoff, || std::future::ready(true));
     }
 }
 
@@ -109,6 +116,13 @@ fn known(weights: &[u32]) -> Endpoints {
 }
 
 const NORMAL: u32 = Metadata::WEIGHT;
+
+const REFUSED: &str = "connect 127.0.0.1:1: refused";
+
+fn failfast(refusal: Option<&str>) -> Option<Unavailable> {
+    let refusal = refusal.map(Into::into);
+    Some(Unavailable::FailFast { refusal })
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_endpoint_gets_little() {
@@ -207,9 +221,9 @@ async fn with_none_ready_a_request_waits_then_all_fail_at_once() {
             let f = Fixture::new(&[]);
             yield_now().await;
             let start = Instant::now();
-            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::FailFast));
+            assert_eq!(f.balance.pick().await.err(), failfast(None));
             assert_eq!(start.elapsed(), Duration::from_secs(3));
-            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::FailFast));
+            assert_eq!(f.balance.pick().await.err(), failfast(None));
             assert_eq!(
                 start.elapsed(),
                 Duration::from_secs(3),
@@ -218,6 +232,27 @@ async fn with_none_ready_a_request_waits_then_all_fail_at_once() {
             f.endpoints.send_replace(known(&[NORMAL]));
             yield_now().await;
             assert!(f.balance.pick().await.is_ok());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fails_fast_is_told_why_the_last_connection_was_not_made() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL]);
+            f.run(1, |_| (1, false)).await;
+            f.shut(1);
+            let error = f.balance.pick().await.err();
+            assert_eq!(error, failfast(Some(REFUSED)));
+            assert_eq!(
+                error.unwrap().to_string(),
+                format!("no endpoint is available: failing fast (last error: {REFUSED})")
+            );
+            // What was wrong with endpoints that are gone is of no interest.
+            f.endpoints.send_replace(known(&[]));
+            yield_now().await;
+            assert_eq!(f.balance.pick().await.err(), failfast(None));
         })
         .await;
 }
@@ -269,6 +304,32 @@ async fn it_can_serve_while_an_endpoint_is_ready() {
             sleep(Duration::from_millis(1_100)).await;
             assert!(f.balance.can_serve());
             assert_eq!(f.balance.try_pick().unwrap().endpoint.port(), 2);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_in_flight_until_its_answer_has_ended() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::new(&[NORMAL]);
+            yield_now().await;
+            let vitals = &f.balance.inner.vitals;
+            let in_flight = || (vitals.requests(), vitals.connections());
+            let now = Instant::now();
+            let [mut answered, mut held, given_up] =
+                [(); 3].map(|()| f.balance.try_pick().unwrap());
+            assert_eq!(in_flight(), (3, 0));
+            answered.answered(false, now);
+            assert_eq!(in_flight(), (3, 0), "its body is yet to come");
+            answered.ended(false, now);
+            drop((answered, given_up));
+            held.hold();
+            held.hold();
+            assert_eq!(in_flight(), (0, 1));
+            drop(held);
+            assert_eq!(in_flight(), (0, 0));
+            assert_eq!((vitals.take_peak(), vitals.take_peak()), (3, 0));
         })
         .await;
 }

@@ -69,7 +69,7 @@ fn answer(error: &Error) -> Answer {
     use StatusCode as S;
     let (status, grpc, ends_connection) = match error {
         Error::Unavailable {
-            source: Unavailable::FailFast,
+            source: Unavailable::FailFast { .. },
             ..
         }
         | Error::Connect(ConnectError::Timeout { .. }) => (S::GATEWAY_TIMEOUT, 4, true),
@@ -136,7 +136,7 @@ mod tests {
             (
                 Error::Unavailable {
                     target: target(),
-                    source: Unavailable::FailFast,
+                    source: Unavailable::FailFast { refusal: None },
                 },
                 504,
                 4,

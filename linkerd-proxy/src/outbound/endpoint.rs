@@ -198,10 +198,10 @@ impl HttpEndpoint {
     /// As [`Client::send`].
     pub async fn send(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
         let sent = self.client.send(request).await;
-        if let Err(Error::Connect(_)) = &sent
+        if let Err(Error::Connect(error)) = &sent
             && let Some(gate) = self.gate.upgrade()
         {
-            gate.refused(self.connect.backoff, self.client.redial());
+            gate.refused(error, self.connect.backoff, self.client.redial());
         }
         sent
     }
@@ -222,11 +222,11 @@ impl OpaqueEndpoint {
     /// [`ConnectError`], with the address.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
         let connected = self.dial.connect(None).await;
-        if connected.is_err()
+        if let Err(error) = &connected
             && let Some(gate) = self.gate.upgrade()
         {
             let dial = self.dial.clone();
-            gate.refused(self.dial.config().backoff, move || {
+            gate.refused(error, self.dial.config().backoff, move || {
                 let dial = dial.clone();
                 async move { dial.connect(None).await.is_ok() }
             });

@@ -1,0 +1,141 @@
+//! An endpoint in use, and its use for one request or connection.
+
+use super::{
+    Params,
+    ewma::{InFlight, PeakEwma},
+    gate::Gate,
+    vitals::Vitals,
+};
+use mesh_policy::endpoint::Endpoint as Metadata;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    rc::Rc,
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+use tower::load::Load;
+
+/// The use of an endpoint for one request or connection.
+pub struct Lease<E> {
+    /// What was picked.
+    pub endpoint: Rc<E>,
+    gate: Rc<Gate>,
+    in_flight: Option<InFlight>,
+}
+
+/// An endpoint in use.
+pub(super) struct Slot<E> {
+    endpoint: Rc<E>,
+    gate: Rc<Gate>,
+    pub(super) load: Rc<PeakEwma>,
+    pub(super) weight: u32,
+    /// Weight relative to the normal one.
+    share: f64,
+}
+
+/// An endpoint at one moment, so that the clock is read once for both that are compared.
+pub(super) struct At<'a, E>(pub(super) &'a Slot<E>, pub(super) Instant);
+
+// === impl Lease ===
+
+impl<E> Lease<E> {
+    /// When the endpoint was picked.
+    pub fn started(&self) -> Option<Instant> {
+        self.in_flight.as_ref().map(InFlight::started)
+    }
+
+    /// The request was sent later than the endpoint was picked: making a connection is no part of
+    /// how fast it answers.
+    pub fn sent(&mut self, at: Option<Instant>) {
+        if let (Some(in_flight), Some(at)) = (&mut self.in_flight, at) {
+            in_flight.sent(at);
+        }
+    }
+
+    /// The first bytes of an answer are there at `now`; the load is no longer the endpoint's.
+    pub fn answered(&mut self, failed: bool, now: Instant) {
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.answered(failed, now);
+        }
+    }
+
+    /// A connection was made, and counts as load until the lease is dropped.
+    pub fn hold(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight
+            && !in_flight.is_held()
+        {
+            in_flight.hold();
+            self.gate.hold();
+        }
+        self.gate.outcome(false);
+    }
+
+    /// The answer is complete at `now`: counts towards failure accrual.
+    pub fn ended(&mut self, failed: bool, now: Instant) {
+        self.answered(failed, now);
+        self.gate.outcome(failed);
+    }
+}
+
+impl<E> Drop for Lease<E> {
+    fn drop(&mut self) {
+        let held = self.in_flight.as_ref().is_some_and(InFlight::is_held);
+        self.gate.leave(held);
+    }
+}
+
+// === impl Slot ===
+
+impl<E> Slot<E> {
+    /// Takes an endpoint into use; `make` makes what is leased.
+    pub(super) fn new(
+        metadata: &Metadata,
+        params: &Params,
+        vitals: &Rc<Vitals>,
+        make: impl FnOnce(&Rc<Gate>) -> E,
+    ) -> Self {
+        let gate = Gate::new(params.accrual, vitals.clone());
+        Self {
+            endpoint: Rc::new(make(&gate)),
+            gate,
+            load: PeakEwma::new(params.load, vitals.clone(), Instant::now()),
+            weight: metadata.weight,
+            share: f64::from(metadata.weight.max(1)) / f64::from(Metadata::WEIGHT),
+        }
+    }
+
+    pub(super) fn lease(&self, is_trial: bool, now: Instant) -> Lease<E> {
+        self.gate.enter();
+        Lease {
+            endpoint: self.endpoint.clone(),
+            gate: self.gate.clone(),
+            in_flight: Some(self.load.start(is_trial, now)),
+        }
+    }
+}
+
+impl<E> Load for At<'_, E> {
+    type Metric = f64;
+
+    fn load(&self) -> f64 {
+        let Self(slot, now) = self;
+        slot.load.cost(slot.share, *now)
+    }
+}
+
+/// `ReadyCache` wants a service; what it yields is made by [`Slot::lease`], so that a pick costs
+/// no future.
+impl<E> tower::Service<()> for Slot<E> {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.gate.poll_ready(cx).map(Ok)
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        ready(Ok(()))
+    }
+}
