@@ -84,8 +84,11 @@ async fn is_told(how: &str, mesh: &Mesh) {
         http + metrics.sum("inbound_tcp_authz_deny_total", &labels) > 0.0
     })
     .await;
-    let log = mesh.server.log();
-    assert!(log.contains("denied"), "{how}: {log}");
+    // What is logged is read by another thread.
+    eventually::holds(&format!("{how}: it is logged"), SOON, || async {
+        mesh.server.log().contains("denied")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
