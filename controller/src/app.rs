@@ -5,7 +5,8 @@ use crate::{
     args::{Args, LogFormat, Service},
     cluster::Cluster,
     destination::{Destination, endpoints::Endpoints, profile::Profile},
-    grpc::{self, Services, Streams},
+    grpc::{self, Services},
+    http,
     identity::Identity,
     index::{Index, Live},
     metrics::Metrics,
@@ -15,7 +16,7 @@ use crate::{
 };
 use anyhow::Context;
 use axum::Router;
-use std::{future::Future, io::IsTerminal, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -77,6 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// A controller that runs.
 pub struct App {
     addrs: Addrs,
+    answers: Answers,
     stopping: watch::Sender<bool>,
     servers: JoinSet<()>,
     /// Loops that have nothing to finish.
@@ -108,11 +110,12 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let answers = Answers::new(&mut index);
         let cluster = index.cluster();
-        let (stopping, stop) = watch::channel(false);
+        let stopping = watch::Sender::new(false);
         let (ready, is_ready) = watch::channel(false);
         let (source, loads) = watch::channel(Arc::new(Load::default()));
         let mut app = Self {
             addrs: Addrs::default(),
+            answers: answers.clone(),
             stopping,
             servers: JoinSet::new(),
             _loops: JoinSet::new(),
@@ -136,11 +139,7 @@ impl App {
         app._loops.spawn(index.follow(loads));
         app._loops.spawn(directory.watch(source));
 
-        let streams = Streams {
-            stopping: stop,
-            metrics: metrics.clone(),
-        };
-        app.serve(&args, answers, streams).await?;
+        app.serve(&args, answers, metrics.clone()).await?;
         if let Some(identity) = identity {
             let services = Services::default().with(identity.service());
             let addr = app.grpc(args.identity_addr, "identity", services);
@@ -174,7 +173,7 @@ impl App {
         &mut self,
         args: &Args,
         answers: Answers,
-        streams: Streams,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<()> {
         let domain = args.settings().cluster_domain;
         if args.enabled(Service::Destination) {
@@ -182,7 +181,7 @@ impl App {
                 endpoints: answers.endpoints,
                 profiles: answers.profiles,
                 cluster_domain: domain.clone(),
-                streams: streams.clone(),
+                metrics: metrics.clone(),
             });
             let addr = self.grpc(args.destination_addr, "destination", services);
             self.addrs.destination = Some(addr.await?);
@@ -190,12 +189,12 @@ impl App {
         if args.enabled(Service::Policy) {
             let inbound = InboundServerPolicies {
                 policies: answers.inbound,
-                streams: streams.clone(),
+                metrics: metrics.clone(),
             };
             let outbound = OutboundPolicies {
                 policies: answers.outbound,
                 cluster_domain: domain,
-                streams,
+                metrics,
             };
             let services = Services::default().with(inbound).with(outbound);
             let addr = self.grpc(args.policy_addr, "policy", services);
@@ -212,6 +211,7 @@ impl App {
     /// Lets streams end, for a while, then returns.
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
+        self.answers.close();
         let drained = async { while self.servers.join_next().await.is_some() {} };
         if time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("some connections did not end in time");
@@ -238,22 +238,9 @@ impl App {
         router: Router,
     ) -> anyhow::Result<SocketAddr> {
         let (listener, addr) = listen(addr, name).await?;
-        let stopped = self.stopped();
-        self.servers.spawn(async move {
-            let server = axum::serve(listener, router).with_graceful_shutdown(stopped);
-            if let Err(error) = server.await {
-                tracing::error!(name, %error, "server failed");
-            }
-        });
+        let stopping = self.stopping.subscribe();
+        self.servers.spawn(http::serve(router, listener, stopping));
         Ok(addr)
-    }
-
-    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut stopping = self.stopping.subscribe();
-        async move {
-            // An error means that the app is gone, which is the same.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        }
     }
 }
 
@@ -288,6 +275,14 @@ impl Answers {
             inbound: index.live(),
             outbound: index.live(),
         }
+    }
+
+    /// Ends the streams that follow them.
+    fn close(&self) {
+        self.endpoints.close();
+        self.profiles.close();
+        self.inbound.close();
+        self.outbound.close();
     }
 
     /// How many questions of each kind are followed, whenever it is asked.

@@ -204,8 +204,9 @@ fn skew(text: &str) -> Result<Duration, String> {
 
 const HOUR: u64 = 3_600_000;
 
-/// Whole numbers, each with `ms`, `s`, `m` or `h`, as in `24h` or Linkerd's `24h0m0s`.
-fn millis(text: &str) -> Option<u64> {
+/// Milliseconds, read from whole numbers, each with `ms`, `s`, `m` or `h`, as in `24h` or Linkerd's
+/// `24h0m0s`.
+pub fn millis(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut sum = 0_u64;
     loop {

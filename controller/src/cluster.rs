@@ -148,7 +148,7 @@ impl Cluster {
         }
         let hash = pod.labels.get(POD_TEMPLATE_HASH);
         let deployment = hash
-            .and_then(|hash| owner.name.strip_suffix(hash.as_str()))
+            .and_then(|hash| owner.name.strip_suffix(hash))
             .and_then(|name| name.strip_suffix('-'));
         deployment.map_or_else(
             || owner.clone(),

@@ -13,13 +13,14 @@ use self::{
     profile::{Profile, ProfileAnswer},
 };
 use crate::{
-    grpc::{self, Frame, Frames, Method, Methods, Streams, Updates},
+    grpc::{self, Frame, Frames, Method, Methods, Updates},
     index::Live,
+    metrics::Metrics,
     names::{Authority, Host, ServiceName},
 };
 use bytes::Bytes;
 use linkerd2_proxy_api::destination::GetDestination;
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 use tonic::Status;
 
 /// The service.
@@ -30,8 +31,8 @@ pub struct Destination {
     pub profiles: Arc<Live<Profile>>,
     /// For example `cluster.local`.
     pub cluster_domain: Arc<str>,
-    /// What streams share.
-    pub streams: Streams,
+    /// Where streams are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Methods for Destination {
@@ -52,10 +53,8 @@ impl Destination {
         let mut answers = self.endpoints.ask(self.endpoints_of(&path)?);
         let first = answers.borrow_and_update().clone();
         found(&first, &path)?;
-        Ok(differences(
-            first,
-            self.streams.follow("destination_get", answers),
-        ))
+        let open = self.metrics.open_stream("destination_get");
+        Ok(differences(first, Updates::new(answers, open)))
     }
 
     fn get_profile(&self, request: Bytes) -> Result<Frames, Status> {
@@ -63,8 +62,8 @@ impl Destination {
         let answers = self.profiles.ask(self.profile_of(&path)?);
         let first = answers.borrow().clone();
         profile(&first)?;
-        let updates = self.streams.follow("destination_get_profile", answers);
-        Ok(updates.each(profile))
+        let open = self.metrics.open_stream("destination_get_profile");
+        Ok(Updates::new(answers, open).each(profile))
     }
 
     fn endpoints_of(&self, path: &str) -> Result<Endpoints, Status> {
@@ -117,18 +116,20 @@ fn profile(answer: &ProfileAnswer) -> Result<Frame, Status> {
 
 /// All there is, then differences.
 fn differences(first: Arc<EndpointSet>, updates: Updates<EndpointSet>) -> Frames {
-    let pending = VecDeque::from_iter(first.all().iter().cloned());
-    let state = (first, pending, updates);
-    let stream =
-        futures::stream::unfold(state, |(mut sent, mut pending, mut updates)| async move {
-            while pending.is_empty() {
+    let pending = first.all();
+    let state = (first, pending, 0, updates);
+    let stream = futures::stream::unfold(
+        state,
+        |(mut sent, mut pending, mut at, mut updates)| async move {
+            while at == pending.len() {
                 let next = updates.next().await?;
-                pending.extend(next.since(&sent).iter().cloned());
+                (pending, at) = (next.since(&sent), 0);
                 sent = next;
             }
-            let frame = pending.pop_front()?;
+            let frame = pending[at].clone();
             updates.count();
-            Some((Ok(frame), (sent, pending, updates)))
-        });
+            Some((Ok(frame), (sent, pending, at + 1, updates)))
+        },
+    );
     Box::pin(stream)
 }

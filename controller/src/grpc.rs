@@ -13,7 +13,7 @@ mod updates;
 pub use self::{
     call::{Method, Methods, Pending, Reply, Services, decode},
     server::serve,
-    updates::{Encoded, Streams, Updates},
+    updates::{Encoded, Updates},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -42,6 +42,8 @@ struct Answers<Q: Question> {
     watches: AHashMap<Q, watch::Sender<Arc<Q::Answer>>>,
     /// How many there may be before those that nobody follows are looked for.
     sweep_at: usize,
+    /// No answer changes any more.
+    closed: bool,
 }
 
 /// Keeps the cluster and its answers up to date.
@@ -79,6 +81,7 @@ impl Index {
             answers: Mutex::new(Answers {
                 watches: AHashMap::new(),
                 sweep_at: 64,
+                closed: false,
             }),
         });
         self.live.push(live.clone());
@@ -126,13 +129,22 @@ impl<Q: Question> Live<Q> {
         }
         answers.sweep();
         let (watch, answer) = watch::channel(Arc::new(question.answer(&cluster)));
-        answers.watches.insert(question, watch);
+        if !answers.closed {
+            answers.watches.insert(question, watch);
+        }
         answer
     }
 
     /// The answer, once.
     pub fn answer(&self, question: &Q) -> Q::Answer {
         question.answer(&self.cluster.read())
+    }
+
+    /// Ends all that follows an answer, and whatever will: the process stops.
+    pub fn close(&self) {
+        let mut answers = self.answers.lock();
+        answers.closed = true;
+        answers.watches.clear();
     }
 
     /// How many questions are followed.

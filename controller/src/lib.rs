@@ -17,12 +17,14 @@
 //! One thread runs it all, but for reading files. What waits for a slow proxy is one answer, the
 //! latest; nothing that matters lives only here, so a controller that restarts is as good as new.
 
+pub mod accept;
 pub mod admin;
 pub mod app;
 pub mod args;
 pub mod cluster;
 pub mod destination;
 pub mod grpc;
+pub mod http;
 pub mod identity;
 pub mod index;
 pub mod metrics;

@@ -6,15 +6,19 @@
 
 mod annotations;
 mod convert;
+mod labels;
 mod ports;
 
-pub use self::ports::{PortSet, PortSetError};
+pub use self::{
+    labels::Labels,
+    ports::{PortSet, PortSetError},
+};
 
 use mesh_policy::{
     inbound::DefaultPolicy,
     outbound::{Declared, FailureAccrual},
 };
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 /// An object that the mesh knows what to do with.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +89,7 @@ pub struct Service {
     /// TCP ports.
     pub ports: Vec<ServicePort>,
     /// Labels that a pod has to carry to back the Service; empty: pods are not looked for.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
     /// Pods count before they are ready.
     pub publish_not_ready: bool,
     /// `config.linkerd.io/opaque-ports`.
@@ -150,7 +154,7 @@ pub struct Pod {
     /// Its addresses, the primary one first.
     pub ips: Vec<IpAddr>,
     /// Labels, for selectors.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Phase is `Running` and it is not being deleted.
     pub running: bool,
     /// The condition `Ready` holds.
@@ -258,7 +262,7 @@ impl Service {
 
     /// Whether `pod` is one that the selector asks for.
     pub fn selects(&self, pod: &Pod) -> bool {
-        let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
+        let has = |(name, value)| pod.labels.get(name) == Some(value);
         !self.selector.is_empty()
             && pod.key.namespace == self.key.namespace
             && self.selector.iter().all(has)
@@ -274,7 +278,7 @@ impl Pod {
 
     /// The namespace of the control plane that meshed it.
     pub fn control_plane(&self) -> Option<&str> {
-        self.labels.get(Self::MESHED_LABEL).map(String::as_str)
+        self.labels.get(Self::MESHED_LABEL)
     }
 
     /// The number of a container port by name.

@@ -9,8 +9,9 @@ pub mod outbound;
 
 use self::{inbound::Inbound, outbound::Outbound};
 use crate::{
-    grpc::{self, Encoded, Frame, Frames, Method, Methods, Streams},
+    grpc::{self, Encoded, Frame, Frames, Method, Methods, Updates},
     index::Live,
+    metrics::Metrics,
     names::{self, Authority, Host, ServiceName},
     object::Key,
 };
@@ -28,8 +29,8 @@ use tonic::Status;
 pub struct InboundServerPolicies {
     /// Where it asks.
     pub policies: Arc<Live<Inbound>>,
-    /// What streams share.
-    pub streams: Streams,
+    /// Where streams are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// `io.linkerd.proxy.outbound.OutboundPolicies`.
@@ -38,8 +39,8 @@ pub struct OutboundPolicies {
     pub policies: Arc<Live<Outbound>>,
     /// For example `cluster.local`.
     pub cluster_domain: Arc<str>,
-    /// What streams share.
-    pub streams: Streams,
+    /// Where streams are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 // === impl InboundServerPolicies ===
@@ -67,7 +68,8 @@ impl InboundServerPolicies {
         let question = port(&grpc::decode(request)?)?;
         let answers = self.policies.ask(question.clone());
         server(&question, &answers.borrow())?;
-        let updates = self.streams.follow("inbound_watch_port", answers);
+        let open = self.metrics.open_stream("inbound_watch_port");
+        let updates = Updates::new(answers, open);
         Ok(updates.each(move |answer| server(&question, answer)))
     }
 }
@@ -103,7 +105,8 @@ impl OutboundPolicies {
         let question = self.target(grpc::decode(request)?)?;
         let answers = self.policies.ask(question.clone());
         client(&question, &answers.borrow())?;
-        let updates = self.streams.follow("outbound_watch", answers);
+        let open = self.metrics.open_stream("outbound_watch");
+        let updates = Updates::new(answers, open);
         Ok(updates.each(move |answer| client(&question, answer)))
     }
 

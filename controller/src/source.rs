@@ -5,10 +5,11 @@
 //! the [`store`](crate::store) does not know which source it was.
 
 pub mod directory;
+pub mod document;
 mod field;
 pub mod manifest;
 
-pub use self::manifest::ManifestError;
+pub use self::document::ManifestError;
 
 use crate::object::Object;
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,6 +1,7 @@
 //! From one set of endpoints to the next, as updates. Pure.
 
 use super::endpoints::{EndpointSet, Existence};
+use crate::object::Key;
 use linkerd2_proxy_api::destination::{
     AddrSet, NoEndpoints, Update, WeightedAddr, WeightedAddrSet, update,
 };
@@ -12,43 +13,49 @@ const MAX_ADDRS: usize = 1000;
 
 /// What a client that knows nothing has to be told; never nothing.
 pub(super) fn all(set: &EndpointSet) -> Vec<Update> {
-    if set.endpoints.is_empty() {
+    if set.endpoints().is_empty() {
         return vec![no_endpoints(set)];
     }
-    add(set, set.endpoints.values())
+    add(set, set.endpoints().iter())
 }
 
 /// What a client that knows `old` has to be told to know `new`. What is new comes before what is
 /// gone, so that there is no moment without endpoints.
 pub(super) fn between(old: &EndpointSet, new: &EndpointSet) -> Vec<Update> {
-    if new.endpoints.is_empty() {
-        let known = old.endpoints.is_empty() && old.existence == new.existence;
+    if new.endpoints().is_empty() {
+        let known = old.endpoints().is_empty() && old.existence == new.existence;
         return if known {
             vec![]
         } else {
             vec![no_endpoints(new)]
         };
     }
-    let news = new.endpoints.iter();
-    let news = news.filter(|(addr, endpoint)| old.endpoints.get(addr) != Some(endpoint));
-    let mut updates = add(new, news.map(|(_, endpoint)| endpoint));
-    let gone = old.endpoints.keys();
-    let gone = gone.filter(|addr| !new.endpoints.contains_key(addr));
+    let news = new.endpoints().iter();
+    let news = news.filter(|endpoint| old.at(endpoint.addr) != Some(endpoint));
+    let mut updates = add(new, news);
+    let gone = old.endpoints().iter().map(|endpoint| endpoint.addr);
+    let gone = gone.filter(|addr| new.at(*addr).is_none());
     updates.extend(remove(gone));
     updates
 }
 
 fn add<'a>(set: &EndpointSet, endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Update> {
-    let addrs: Vec<_> = endpoints.map(WeightedAddr::from).collect();
-    let sets = addrs.chunks(MAX_ADDRS).map(|addrs| WeightedAddrSet {
-        addrs: addrs.to_vec(),
-        metric_labels: set.labels.clone(),
-    });
-    sets.map(|set| update(update::Update::Add(set))).collect()
+    let Key { namespace, name } = &set.service;
+    let labels = [("service", name), ("namespace", namespace)];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_string()));
+    let mut addrs = endpoints.map(WeightedAddr::from).peekable();
+    let mut updates = Vec::new();
+    while addrs.peek().is_some() {
+        updates.push(update(update::Update::Add(WeightedAddrSet {
+            addrs: addrs.by_ref().take(MAX_ADDRS).collect(),
+            metric_labels: labels.clone().into(),
+        })));
+    }
+    updates
 }
 
-fn remove<'a>(addrs: impl Iterator<Item = &'a SocketAddr>) -> Option<Update> {
-    let addrs: Vec<_> = addrs.map(|addr| (*addr).into()).collect();
+fn remove(addrs: impl Iterator<Item = SocketAddr>) -> Option<Update> {
+    let addrs: Vec<_> = addrs.map(Into::into).collect();
     let any = !addrs.is_empty();
     any.then(|| update(update::Update::Remove(AddrSet { addrs })))
 }
@@ -71,14 +78,12 @@ mod tests {
     fn set(existence: Existence, endpoints: &[(u16, u32)]) -> EndpointSet {
         let endpoints = endpoints.iter().map(|(port, weight)| {
             let addr = SocketAddr::from(([10, 0, 0, 1], *port));
-            let endpoint = Endpoint {
+            Endpoint {
                 weight: *weight,
                 ..Endpoint::bare(addr)
-            };
-            (addr, endpoint)
+            }
         });
-        let labels = [("service".to_owned(), "web".to_owned())].into();
-        EndpointSet::new(existence, labels, endpoints.collect())
+        EndpointSet::new(existence, Key::new("demo", "web"), endpoints.collect())
     }
 
     /// `+port` per added, `-port` per removed address, `0` and `!` when there is none.
@@ -89,6 +94,7 @@ mod tests {
             .flat_map(|u| match u.update.expect("set") {
                 update::Update::Add(set) => {
                     assert_eq!(set.metric_labels["service"], "web");
+                    assert_eq!(set.metric_labels["namespace"], "demo");
                     let addrs = set.addrs.into_iter();
                     addrs.map(|a| format!("+{}", port(a.addr))).collect()
                 }

@@ -13,7 +13,6 @@ use crate::{
 };
 use mesh_policy::endpoint::Endpoint;
 use std::{
-    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock, Weak},
 };
@@ -32,10 +31,10 @@ pub struct Endpoints {
 pub struct EndpointSet {
     /// Whether there is such a Service.
     pub existence: Existence,
-    /// Labels of all of them.
-    pub labels: HashMap<String, String>,
-    /// By address.
-    pub endpoints: BTreeMap<SocketAddr, Endpoint>,
+    /// Whose they are.
+    pub service: Key,
+    /// In the order of their addresses, each of which is there once.
+    endpoints: Box<[Endpoint]>,
     all: OnceLock<Arc<[Frame]>>,
     /// The differences to the set that most streams come from: the one before.
     since: OnceLock<(Weak<EndpointSet>, Arc<[Frame]>)>,
@@ -56,18 +55,27 @@ pub enum Existence {
 
 impl EndpointSet {
     /// A set that nobody has sent yet.
-    pub fn new(
-        existence: Existence,
-        labels: HashMap<String, String>,
-        endpoints: BTreeMap<SocketAddr, Endpoint>,
-    ) -> Self {
+    pub fn new(existence: Existence, service: Key, mut endpoints: Vec<Endpoint>) -> Self {
+        endpoints.sort_by_key(|endpoint| endpoint.addr);
+        endpoints.dedup_by_key(|endpoint| endpoint.addr);
         Self {
             existence,
-            labels,
-            endpoints,
+            service,
+            endpoints: endpoints.into(),
             all: OnceLock::new(),
             since: OnceLock::new(),
         }
+    }
+
+    /// In the order of their addresses.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The endpoint at that address.
+    pub fn at(&self, addr: SocketAddr) -> Option<&Endpoint> {
+        let found = self.endpoints.binary_search_by_key(&addr, |it| it.addr);
+        found.ok().map(|index| &self.endpoints[index])
     }
 
     /// What a client that knows nothing has to be told; never nothing.
@@ -90,7 +98,7 @@ impl EndpointSet {
 impl PartialEq for EndpointSet {
     fn eq(&self, other: &Self) -> bool {
         self.existence == other.existence
-            && self.labels == other.labels
+            && self.service == other.service
             && self.endpoints == other.endpoints
     }
 }
@@ -109,12 +117,8 @@ impl Question for Endpoints {
         };
         let usable = service.filter(|_| existence == Existence::Exists);
         let endpoints = usable.map(|service| self.endpoints(cluster, service));
-        let endpoints = endpoints.into_iter().flatten();
-        let Key { namespace, name } = &self.target.service;
-        let labels = [("service", name), ("namespace", namespace)];
-        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_string()));
-        let by_addr = endpoints.map(|endpoint| (endpoint.addr, endpoint));
-        EndpointSet::new(existence, labels.into(), by_addr.collect())
+        let service = self.target.service.clone();
+        EndpointSet::new(existence, service, endpoints.unwrap_or_default())
     }
 
     fn concerned(&self, cluster: &Cluster, touched: &Touched) -> bool {

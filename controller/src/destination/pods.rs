@@ -75,7 +75,7 @@ fn labels(cluster: &Cluster, pod: &Pod) -> BTreeMap<String, String> {
         kind => kind.to_ascii_lowercase(),
     };
     let control_plane = pod.control_plane();
-    let hash = pod.labels.get(POD_TEMPLATE_HASH).map(String::as_str);
+    let hash = pod.labels.get(POD_TEMPLATE_HASH);
     let mut labels = BTreeMap::from([
         (kind, owner.name.to_string()),
         ("pod".to_owned(), pod.key.name.to_string()),

@@ -2,11 +2,16 @@
 
 use super::{Frame, Frames, PREFIX};
 use bytes::{Buf, Bytes};
-use futures::{StreamExt, future::BoxFuture};
+use futures::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, Limited, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{self, Incoming};
-use std::{convert::Infallible, time::Duration};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{self, Body, Incoming};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 use tokio::time;
 use tonic::{Status, metadata::MetadataMap};
 
@@ -58,7 +63,9 @@ enum Answer {
     Unary(Pending),
 }
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The messages of an answer, then how it ended; `None` after that.
+#[derive(Default)]
+pub(super) struct Messages(Option<Frames>);
 
 impl Services {
     /// Serves these methods, too.
@@ -97,13 +104,13 @@ pub fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Status> 
 }
 
 /// Answers one call.
-pub(super) async fn respond(services: &Services, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn respond(services: &Services, request: Request<Incoming>) -> Response<Messages> {
     let kind = request
         .headers()
         .get(CONTENT_TYPE)
         .map(HeaderValue::as_bytes);
     if !kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
-        let mut response = Response::new(Body::default());
+        let mut response = Response::new(Messages::default());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
@@ -111,7 +118,7 @@ pub(super) async fn respond(services: &Services, request: Request<Incoming>) -> 
     let message = message(body).await;
     let answer = message.and_then(|message| services.call(head.uri.path(), message));
     let answered = match answer {
-        Ok(Answer::Stream(frames)) => Ok(stream(frames, MetadataMap::new())),
+        Ok(Answer::Stream(frames)) => Ok(response(frames, MetadataMap::new())),
         Ok(Answer::Unary(pending)) => pending.await.map(unary),
         Err(status) => Err(status),
     };
@@ -140,28 +147,43 @@ fn unframe(mut body: Bytes) -> Result<Bytes, Status> {
     Ok(body)
 }
 
-fn unary(Reply { frame, metadata }: Reply) -> Response<Body> {
-    stream(
-        Box::pin(futures::stream::once(async { Ok(frame) })),
-        metadata,
-    )
+fn unary(Reply { frame, metadata }: Reply) -> Response<Messages> {
+    response(Box::pin(stream::once(async { Ok(frame) })), metadata)
 }
 
-fn stream(frames: Frames, metadata: MetadataMap) -> Response<Body> {
-    let body = futures::stream::unfold(Some(frames), |frames| async move {
-        let mut frames = frames?;
-        let (frame, rest) = match frames.next().await {
-            Some(Ok(Frame(bytes))) => (body::Frame::data(bytes), Some(frames)),
-            Some(Err(status)) => (body::Frame::trailers(trailers(&status)), None),
-            None => (body::Frame::trailers(trailers(&Status::ok(""))), None),
-        };
-        Some((Ok::<_, Infallible>(frame), rest))
-    });
-    let mut response = Response::new(StreamBody::new(body).boxed_unsync());
+fn response(frames: Frames, metadata: MetadataMap) -> Response<Messages> {
+    let mut response = Response::new(Messages(Some(frames)));
     *response.headers_mut() = metadata.into_headers();
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+impl Body for Messages {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<body::Frame<Bytes>, Infallible>>> {
+        let Some(frames) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let frame = match ready!(frames.poll_next_unpin(cx)) {
+            Some(Ok(Frame(bytes))) => body::Frame::data(bytes),
+            end => {
+                let status = end.and_then(Result::err).unwrap_or_else(|| Status::ok(""));
+                self.0 = None;
+                body::Frame::trailers(trailers(&status))
+            }
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 fn trailers(status: &Status) -> HeaderMap {

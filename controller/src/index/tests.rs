@@ -30,7 +30,7 @@ fn an_answer_follows_what_concerns_it_and_nothing_else() {
     let mut answer = live.ask(endpoints_of("web"));
     let size = |answer: &watch::Receiver<Arc<_>>| {
         let set: &crate::destination::endpoints::EndpointSet = &answer.borrow();
-        set.endpoints.len()
+        set.endpoints().len()
     };
     assert_eq!(size(&answer), 0);
 
@@ -87,4 +87,19 @@ fn what_nobody_follows_is_dropped() {
     index.load(&load(&web()));
     assert_eq!(live.followed(), 1);
     drop(kept);
+}
+
+#[tokio::test]
+async fn who_follows_hears_of_the_end() {
+    let mut index = Index::new(Cluster::new(settings()));
+    let live = index.live::<Endpoints>();
+    index.load(&load(&web()));
+    let mut before = live.ask(endpoints_of("web"));
+    live.close();
+    assert!(before.changed().await.is_err());
+    // Still answered, and then over.
+    let mut after = live.ask(endpoints_of("web"));
+    assert_eq!(after.borrow_and_update().service, key("demo", "web"));
+    assert!(after.changed().await.is_err());
+    assert_eq!(live.followed(), 0);
 }

@@ -47,11 +47,9 @@ impl Service {
             _ => spec.cluster_ip.into_iter().collect(),
         };
         let ips = ips.iter().filter(|ip| !ip.is_empty() && *ip != "None");
-        let cluster_ips = ips.filter_map(|ip| address(ip, "spec.clusterIP", warnings));
-        let cluster_ips = cluster_ips.collect();
+        let cluster_ips = kept(ips.filter_map(|ip| address(ip, "spec.clusterIP", warnings)));
         let ports = ports.into_iter().enumerate();
-        let ports = ports.filter_map(|(i, port)| service_port(i, port, warnings));
-        let ports = ports.collect();
+        let ports = kept(ports.filter_map(|(i, port)| service_port(i, port, warnings)));
         let mut annotations = Annotations {
             map: &annotations,
             warnings,
@@ -60,7 +58,7 @@ impl Service {
             cluster_ips,
             ports,
             external: spec.type_.as_deref() == Some("ExternalName"),
-            selector: spec.selector.unwrap_or_default(),
+            selector: spec.selector.unwrap_or_default().into(),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
             opaque_ports: annotations.opaque_ports(),
             failure_accrual: annotations.failure_accrual(),
@@ -119,10 +117,10 @@ impl Slice {
             let number = number(port.port?, "ports.port", warnings)?;
             Some((port.name.unwrap_or_default().into(), number))
         });
-        let ports = ports.collect();
+        let ports = kept(ports);
         let endpoints = api.endpoints.into_iter();
         let endpoints = endpoints.filter_map(|endpoint| slice_endpoint(endpoint, warnings));
-        let endpoints = endpoints.collect();
+        let endpoints = kept(endpoints);
         Some(Self {
             key: key(api.metadata),
             service,
@@ -155,9 +153,7 @@ impl Pod {
         let conditions = status.conditions.unwrap_or_default();
         let ready = |c: &core::PodCondition| c.type_ == "Ready" && c.status == "True";
         let ips = status.pod_ips.unwrap_or_default().into_iter().map(|p| p.ip);
-        let mut ips: Vec<_> = ips
-            .filter_map(|ip| address(&ip, "status.podIPs", warnings))
-            .collect();
+        let mut ips = kept(ips.filter_map(|ip| address(&ip, "status.podIPs", warnings)));
         let primary = status.pod_ip.filter(|ip| !ip.is_empty());
         let primary = primary.and_then(|ip| address(&ip, "status.podIP", warnings));
         if let Some(primary) = primary.filter(|ip| !ips.contains(ip)) {
@@ -170,7 +166,7 @@ impl Pod {
         };
         Self {
             ips,
-            labels: meta.labels.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default().into(),
             running: status.phase.as_deref() == Some("Running")
                 && meta.deletion_timestamp.is_none(),
             ready: conditions.iter().any(ready),
@@ -196,12 +192,10 @@ fn named_ports(spec: &PodSpec) -> Vec<(Arc<str>, u16)> {
     let ports = spec.containers.iter().chain(sidecars);
     let ports = ports.flat_map(|container| container.ports.iter().flatten());
     let ports = ports.filter(|port| is_tcp(port.protocol.as_deref()));
-    ports
-        .filter_map(|port| {
-            let number = u16::try_from(port.container_port).ok()?;
-            Some((port.name.as_deref()?.into(), number))
-        })
-        .collect()
+    kept(ports.filter_map(|port| {
+        let number = u16::try_from(port.container_port).ok()?;
+        Some((port.name.as_deref()?.into(), number))
+    }))
 }
 
 impl ReplicaSet {
@@ -229,6 +223,14 @@ fn key(meta: ObjectMeta) -> Key {
         namespace: namespace.as_deref().unwrap_or("default").into(),
         name: meta.name.unwrap_or_default().into(),
     }
+}
+
+/// Collects what is kept, in as much memory as that takes. `collect` alone leaves room for more, or
+/// even takes over the memory of what it collects from, which is many times as large.
+fn kept<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut kept: Vec<T> = items.collect();
+    kept.shrink_to_fit();
+    kept
 }
 
 fn is_tcp(protocol: Option<&str>) -> bool {

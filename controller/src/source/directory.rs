@@ -73,7 +73,8 @@ impl Directory {
     /// When the directory cannot be listed.
     pub fn load(&mut self) -> io::Result<()> {
         let names = self.names()?;
-        self.seen.retain(|name, _| names.contains(name));
+        self.seen
+            .retain(|name, _| names.binary_search(name).is_ok());
         for name in names {
             let before = self.seen.remove(&name);
             let was_bad = before.as_ref().map(|seen| seen.file.error.clone());
@@ -143,6 +144,7 @@ impl Directory {
         self.problem = problem;
     }
 
+    /// Sorted.
     fn names(&self) -> io::Result<Vec<Arc<str>>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -162,7 +164,8 @@ impl Directory {
     }
 }
 
-fn is_manifest(name: &str) -> bool {
+/// Whether a file of that name in a directory counts; editors' hidden temporary files do not.
+pub fn is_manifest(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
 }
@@ -248,13 +251,15 @@ fn judge(
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let file = fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
+    // Looked at before it is opened: a pipe would keep its reader waiting for ever.
+    if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));
     }
     let mut text = String::new();
     // The size may have changed since it was asked for.
-    file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
+    fs::File::open(path)?
+        .take(MAX_FILE_SIZE + 1)
+        .read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_SIZE {
         return Err(io::Error::other(format!("more than {MAX_FILE_SIZE} bytes")));
     }

@@ -1,54 +1,124 @@
-//! Which field a line of a manifest is, told by indentation.
+//! Which field a line of a manifest is, and which line a field, told by indentation.
 //!
 //! The deserializer says where in the text a value is wrong; users think in fields. Only block
-//! style is understood: of JSON and flow style on one line, the nearest enclosing block is named.
+//! style is understood: of flow style on one line, the nearest enclosing block is named.
 
 /// The path of the field on line `line` (from 1) of `text`, as `spec.ports[0].port`; `None` when
 /// there is nothing to go by.
 pub(super) fn path(text: &str, line: usize) -> Option<String> {
-    let lines: Vec<&str> = text.lines().take(line).collect();
-    if lines.len() < line {
-        return None;
+    let mut place = Place::default();
+    let mut lines = text.lines();
+    for _ in 0..line {
+        place.enter(lines.next()?);
     }
-    let mut steps = Vec::new();
-    // What encloses the steps so far has its key, or its dash, left of these columns.
-    let (mut key_below, mut dash_below) = (usize::MAX, usize::MAX);
-    for (index, line) in lines.iter().enumerate().rev() {
-        let Some(entry) = Entry::parse(line) else {
-            continue;
+    place.path()
+}
+
+/// The line (from 1) on which the field at `path` begins, or what encloses it if it is not there.
+pub(super) fn line(text: &str, path: &str) -> Option<usize> {
+    let mut wanted = path;
+    while !wanted.is_empty() {
+        let mut place = Place::default();
+        let mut lines = text.lines();
+        let found = lines.position(|line| {
+            place.enter(line);
+            place.within(wanted)
+        });
+        if let Some(index) = found {
+            return Some(index + 1);
+        }
+        wanted = &wanted[..wanted.rfind(['.', '[']).unwrap_or(0)];
+    }
+    None
+}
+
+/// What encloses the line that was entered last, outermost first.
+#[derive(Default)]
+struct Place<'a>(Vec<Step<'a>>);
+
+struct Step<'a> {
+    /// Where its key, or its dash, stands.
+    column: usize,
+    name: Name<'a>,
+}
+
+enum Name<'a> {
+    Key(&'a str),
+    /// An element of a list, by its place in it.
+    Element(usize),
+}
+
+impl<'a> Place<'a> {
+    fn enter(&mut self, line: &'a str) {
+        let Some(Entry { dash, column, key }) = Entry::parse(line) else {
+            return;
         };
+        if let Some(dash) = dash {
+            self.element(dash);
+        }
         // The key of a line opens with its dash: `- name: x` is an element and a key of it.
-        if let Some(key) = entry.key.filter(|_| entry.column < key_below) {
-            steps.push(key.to_owned());
-            (key_below, dash_below) = (entry.column, entry.column);
+        if let Some(key) = key {
+            self.leave(|step| step.column >= column);
+            self.0.push(Step {
+                column,
+                name: Name::Key(key),
+            });
         }
-        if let Some(dash) = entry.dash.filter(|dash| *dash < dash_below) {
-            steps.push(format!("[{}]", position(&lines[..index], dash)));
+    }
+
+    fn element(&mut self, column: usize) {
+        self.leave(|step| step.column > column);
+        match self.0.last_mut() {
+            Some(Step {
+                column: at,
+                name: Name::Element(index),
+            }) if *at == column => *index += 1,
             // A list may stand at the column of the key that holds it.
-            (key_below, dash_below) = (dash + 1, dash);
+            _ => self.0.push(Step {
+                column,
+                name: Name::Element(0),
+            }),
         }
     }
-    join(steps)
-}
 
-/// How many elements of the list whose dashes stand at `dash` come before.
-fn position(lines: &[&str], dash: usize) -> usize {
-    let entries = lines.iter().rev().filter_map(|line| Entry::parse(line));
-    entries
-        .take_while(|e| e.dash == Some(dash) || e.start() > dash)
-        .filter(|e| e.dash == Some(dash))
-        .count()
-}
-
-fn join(steps: Vec<String>) -> Option<String> {
-    let mut path = String::new();
-    for step in steps.iter().rev() {
-        if !path.is_empty() && !step.starts_with('[') {
-            path.push('.');
+    fn leave(&mut self, left: impl Fn(&Step<'_>) -> bool) {
+        while self.0.last().is_some_and(&left) {
+            self.0.pop();
         }
-        path.push_str(step);
     }
-    (!path.is_empty()).then_some(path)
+
+    fn path(&self) -> Option<String> {
+        let mut path = String::new();
+        for step in &self.0 {
+            step.append_to(&mut path);
+        }
+        (!path.is_empty()).then_some(path)
+    }
+
+    /// Whether it is the field at `path`, or in it.
+    fn within(&self, path: &str) -> bool {
+        let here = self.path().unwrap_or_default();
+        let rest = here.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+}
+
+impl Step<'_> {
+    fn append_to(&self, path: &mut String) {
+        match self.name {
+            Name::Key(key) => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(key);
+            }
+            Name::Element(index) => {
+                path.push('[');
+                path.push_str(&index.to_string());
+                path.push(']');
+            }
+        }
+    }
 }
 
 /// What a line says about where it is.
@@ -83,10 +153,6 @@ impl<'a> Entry<'a> {
             column: line.len() - rest.len(),
             key: key.filter(plain),
         })
-    }
-
-    fn start(&self) -> usize {
-        self.dash.unwrap_or(self.column)
     }
 }
 
@@ -132,8 +198,9 @@ spec:
             (17, "spec.list[0]"),
             (18, "spec.list[1]"),
         ];
-        for (line, want) in table {
-            assert_eq!(path(TEXT, line).as_deref(), Some(want), "line {line}");
+        for (number, want) in table {
+            assert_eq!(path(TEXT, number).as_deref(), Some(want), "line {number}");
+            assert_eq!(line(TEXT, want), Some(number), "{want}");
         }
     }
 
@@ -142,5 +209,14 @@ spec:
         assert_eq!(path(TEXT, 99), None);
         assert_eq!(path("", 1), None);
         assert_eq!(path("text", 1), None);
+    }
+
+    #[test]
+    fn what_is_not_on_a_line_is_where_it_would_be() {
+        assert_eq!(line(TEXT, "spec.selector.app"), Some(15));
+        assert_eq!(line(TEXT, "spec.ports[1].protocol"), Some(11));
+        assert_eq!(line(TEXT, "spec.ports[7].port"), Some(8));
+        assert_eq!(line(TEXT, "status"), None);
+        assert_eq!(line(TEXT, ""), None);
     }
 }

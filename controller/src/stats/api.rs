@@ -5,7 +5,10 @@ use super::{
     edges::rows as edges,
     table::{Kind, Query, Row, Sources},
 };
-use crate::{cluster::Cluster, object::Pod};
+use crate::{
+    cluster::Cluster,
+    object::{Labels, Pod},
+};
 use axum::{
     Json, Router,
     extract::{Query as Params, State},
@@ -61,7 +64,7 @@ struct PodRow {
     admin_addr: Option<String>,
     /// What its proxy has to prove; `null` for a pod without one.
     identity: Option<String>,
-    labels: BTreeMap<String, String>,
+    labels: Labels,
 }
 
 type Answer<T> = Result<Json<T>, (StatusCode, Json<Refusal>)>;

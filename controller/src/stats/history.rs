@@ -125,7 +125,7 @@ impl History {
         for (series, (track, reading)) in &readings {
             let (counts, open) = increments.entry(track).or_default();
             match reading {
-                Reading::Open(value) => *open = Some(open.unwrap_or(0) + value),
+                Reading::Open(value) => *open = Some(open.unwrap_or(0).saturating_add(*value)),
                 reading if self.pages.is_some() => counts.add(reading, self.previous.get(series)),
                 _ => {}
             }
@@ -210,7 +210,7 @@ impl Window {
             *mine += theirs;
         }
         self.open = match (self.open, other.open) {
-            (Some(mine), Some(theirs)) => Some(mine + theirs),
+            (Some(mine), Some(theirs)) => Some(mine.saturating_add(theirs)),
             (mine, theirs) => mine.or(theirs),
         };
     }
@@ -269,23 +269,29 @@ impl Counts {
     /// so did one that was not there.
     fn add(&mut self, reading: &Reading, before: Option<&Reading>) {
         let gain = |now: u64, before: u64| if now >= before { now - before } else { now };
-        match (reading, before) {
-            (Reading::Success(now), Some(Reading::Success(b))) => self.success += gain(*now, *b),
-            (Reading::Failure(now), Some(Reading::Failure(b))) => self.failure += gain(*now, *b),
-            (Reading::Read(now), Some(Reading::Read(b))) => self.read += gain(*now, *b),
-            (Reading::Write(now), Some(Reading::Write(b))) => self.write += gain(*now, *b),
-            (Reading::Latency(now), Some(Reading::Latency(b)))
-                if now[BUCKETS - 1] >= b[BUCKETS - 1] =>
+        let (sum, gained) = match (reading, before) {
+            (Reading::Latency(now), Some(Reading::Latency(before)))
+                if now[BUCKETS - 1] >= before[BUCKETS - 1] =>
             {
-                self.add_latency(now, b);
+                return self.add_latency(now, before);
             }
-            (Reading::Success(now), _) => self.success += now,
-            (Reading::Failure(now), _) => self.failure += now,
-            (Reading::Read(now), _) => self.read += now,
-            (Reading::Write(now), _) => self.write += now,
-            (Reading::Latency(now), _) => self.add_latency(now, &[0; BUCKETS]),
-            (Reading::Open(_), _) => {}
-        }
+            (Reading::Latency(now), _) => return self.add_latency(now, &[0; BUCKETS]),
+            (Reading::Open(_), _) => return,
+            (Reading::Success(now), Some(Reading::Success(b))) => {
+                (&mut self.success, gain(*now, *b))
+            }
+            (Reading::Failure(now), Some(Reading::Failure(b))) => {
+                (&mut self.failure, gain(*now, *b))
+            }
+            (Reading::Read(now), Some(Reading::Read(b))) => (&mut self.read, gain(*now, *b)),
+            (Reading::Write(now), Some(Reading::Write(b))) => (&mut self.write, gain(*now, *b)),
+            (Reading::Success(now), _) => (&mut self.success, *now),
+            (Reading::Failure(now), _) => (&mut self.failure, *now),
+            (Reading::Read(now), _) => (&mut self.read, *now),
+            (Reading::Write(now), _) => (&mut self.write, *now),
+        };
+        // A page may say anything.
+        *sum = sum.saturating_add(gained);
     }
 
     fn add_latency(&mut self, now: &[u32; BUCKETS], before: &[u32; BUCKETS]) {
@@ -298,10 +304,10 @@ impl Counts {
     }
 
     fn merge(&mut self, other: &Self) {
-        self.success += other.success;
-        self.failure += other.failure;
-        self.read += other.read;
-        self.write += other.write;
+        self.success = self.success.saturating_add(other.success);
+        self.failure = self.failure.saturating_add(other.failure);
+        self.read = self.read.saturating_add(other.read);
+        self.write = self.write.saturating_add(other.write);
         for (mine, theirs) in self.latency.iter_mut().zip(other.latency) {
             *mine = mine.saturating_add(theirs);
         }

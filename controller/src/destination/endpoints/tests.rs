@@ -10,9 +10,8 @@ fn ask(manifests: &[String], hostname: Option<&str>, port: u16) -> (Existence, V
         hostname: hostname.map(Arc::from),
     };
     let set = Endpoints { target, port }.answer(&cluster(&manifests.concat()));
-    assert_eq!(set.labels["service"], "web");
-    assert_eq!(set.labels["namespace"], "demo");
-    (set.existence, set.endpoints.into_values().collect())
+    assert_eq!(set.service, key("demo", "web"));
+    (set.existence, set.endpoints().to_vec())
 }
 
 fn addrs(manifests: &[String], hostname: Option<&str>, port: u16) -> Vec<String> {

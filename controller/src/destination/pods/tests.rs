@@ -101,7 +101,7 @@ fn every_answer_that_has_the_endpoint_says_so() {
         hostname: None,
     };
     let set = Endpoints { target, port: 80 }.answer(&cluster);
-    assert_eq!(set.endpoints[&addr], want);
+    assert_eq!(set.at(addr), Some(&want));
 
     let ProfileAnswer::Profile(profile) = Profile::Address(addr).answer(&cluster) else {
         panic!("no profile");

@@ -54,7 +54,7 @@ fn an_error_has_its_line_and_field() {
     let table = [
         (bad_port, Some(11), Some("spec.ports[0].port")),
         (no_kind, Some(19), Some("kind")),
-        (no_name, Some(19), Some("metadata.name")),
+        (no_name, Some(21), Some("metadata.name")),
     ];
     for (text, line, field) in table {
         let error = parse(&text).expect_err("an error");
@@ -89,8 +89,12 @@ items:
         ids(&parse(list).expect("a list")),
         ["Namespace a", "Namespace b"]
     );
-    let error = parse(&list.replace("{name: b}", "{name: 7}")).expect_err("an error");
-    assert_eq!(error.field.as_deref(), Some("items[1]"), "{error}");
+    let error = parse(&list.replace("{name: b}", "{name: [b]}")).expect_err("an error");
+    assert_eq!(
+        (error.line, error.field.as_deref()),
+        (Some(9), Some("items[1].metadata")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -36,6 +36,28 @@ fn responses(success: u64, failure: u64) -> String {
 }
 
 #[test]
+fn numbers_beyond_all_measure_are_survived() {
+    let mut proxy = Proxy::new();
+    proxy.page(0, "");
+    let huge = |direction: &str, class: &str| {
+        let labels = format!("direction=\"{direction}\",classification=\"{class}\"");
+        format!("response_total{{{labels}}} 1e30\nresponse_total{{{labels},x=\"\"}} +Inf\n")
+    };
+    let open = "tcp_open_connections{direction=\"inbound\",peer=\"src\"} 1e30\n";
+    let more = open.replace("peer", "x=\"\",peer");
+    for _ in 0..20 {
+        proxy.page(1, &(huge("inbound", "success") + open + &more));
+        proxy.page(1, "");
+    }
+    let mut window = proxy.inbound(600);
+    assert!(window.success > 1e18 && window.success.is_finite());
+    proxy.page(1, &(open.to_owned() + &more));
+    window.merge(&proxy.inbound(600));
+    window.merge(&proxy.inbound(600));
+    assert_eq!(window.open, Some(u64::MAX));
+}
+
+#[test]
 fn the_first_page_counts_nothing() {
     let mut proxy = Proxy::new();
     proxy.page(0, &responses(1000, 10));
