@@ -32,7 +32,7 @@ pub(crate) struct Row {
     pub(crate) namespace: String,
     pub(crate) kind: String,
     pub(crate) name: String,
-    /// Ready meshed pods of ready pods, as `3/3`; `-` for services.
+    /// Meshed of running pods, as `3/3`.
     pub(crate) meshed: String,
     /// 0 to 1.
     pub(crate) success: Option<f64>,

@@ -17,11 +17,7 @@ const KINDS: &[Kind] = &[
 
 /// Prints the edges that there are now.
 pub fn run(args: EdgesArgs) -> anyhow::Result<()> {
-    let name = args.name.as_deref();
-    let resource = args.resource.as_deref();
-    let resource = resource
-        .map(|resource| Resource::parse(resource, name, KINDS))
-        .transpose()?;
+    let resource = Resource::given(args.resource.as_deref(), args.name.as_deref(), KINDS)?;
     out::runtime()?.block_on(async {
         let addr = api::stats_addr(&args.target).await?;
         let query = EdgesQuery {

@@ -31,7 +31,7 @@ use crate::{out, table};
 use anyhow::Context;
 pub(crate) use control::{PodStatus, Status};
 use control::{Question, ask};
-pub(crate) use identity::IdentityFiles;
+pub(crate) use identity::{CONTROL_NAMESPACE, IdentityFiles};
 pub(crate) use logs::last_lines;
 pub(crate) use manifest::Source;
 pub(crate) use progress::{ONE_REQUEST, interrupted};
@@ -88,7 +88,7 @@ pub fn down(args: MeshArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Shows the replicas of a mesh.
+/// Shows the controller and the replicas of a mesh.
 pub fn status(args: StatusArgs) -> anyhow::Result<()> {
     let mesh = out::runtime()?.block_on(find(args.mesh.name.as_deref()))?;
     match args.output {

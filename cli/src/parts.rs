@@ -1,15 +1,18 @@
 //! The two programs linked into this one: the only place that calls into proxy or controller.
 //!
-//! `main.rs` comes here for the hidden commands that a local mesh starts as its children, and
-//! `local::identity` for what its tokens have to agree on with the controller.
+//! `main.rs` comes here for the hidden commands that a local mesh starts as its children,
+//! `local::identity` for what its tokens have to agree on with the controller, and
+//! `local::manifest` and `args` for how it reads files and values.
 
 use crate::args::ControllerArgs;
-pub(crate) use mesh_controller::identity::name::{Identities, ServiceAccount};
+pub(crate) use mesh_controller::args::millis;
+pub(crate) use mesh_controller::identity::name::{Identities, ServiceAccount, is_domain, is_label};
 #[cfg(test)]
 pub(crate) use mesh_controller::identity::token::Verifier;
 pub(crate) use mesh_controller::identity::token::{
     MAX_LIFETIME as MAX_TOKEN_LIFETIME, SignError, Signer,
 };
+pub(crate) use mesh_controller::source::{directory::is_manifest, document};
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -12,12 +12,19 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// `resource` and perhaps a name of its own; only of these kinds.
-    pub(crate) fn parse(
-        resource: &str,
+    /// What a command line asks for; `None` if it does not say.
+    pub(crate) fn given(
+        resource: Option<&str>,
         name: Option<&str>,
         kinds: &[Kind],
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Option<Self>> {
+        resource
+            .map(|resource| Self::parse(resource, name, kinds))
+            .transpose()
+    }
+
+    /// `resource` and perhaps a name of its own; only of these kinds.
+    fn parse(resource: &str, name: Option<&str>, kinds: &[Kind]) -> anyhow::Result<Self> {
         let (kind, own_name) = match resource.split_once('/') {
             Some((kind, own_name)) => (kind, Some(own_name)),
             None => (resource, None),

@@ -25,11 +25,7 @@ const WORKLOADS: &[Kind] = &[Kind::Deployment, Kind::StatefulSet];
 
 /// Prints figures once, or again and again.
 pub fn run(args: StatArgs) -> anyhow::Result<()> {
-    let name = args.name.as_deref();
-    let resource = args.resource.as_deref();
-    let resource = resource
-        .map(|resource| Resource::parse(resource, name, KINDS))
-        .transpose()?;
+    let resource = Resource::given(args.resource.as_deref(), args.name.as_deref(), KINDS)?;
     let kinds = resource.as_ref().map(|resource| vec![resource.kind]);
     let kinds = kinds.as_deref().unwrap_or(WORKLOADS);
     let name = resource.as_ref().and_then(|it| it.name.as_deref());

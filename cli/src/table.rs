@@ -3,7 +3,7 @@
 //! Pure text from values. Cells of numbers stand right, a gap of three columns between.
 
 use crate::api::{Edge, Kind, Row};
-use crate::local::{PodStatus, Status};
+use crate::local::{CONTROL_NAMESPACE, PodStatus, Status};
 use comfy_table::{CellAlignment, Table, presets};
 
 const SECURED: &str = "√";
@@ -96,36 +96,25 @@ pub(crate) fn no_tls(reason: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The replicas of a local mesh.
+/// The controller and the replicas of a local mesh.
 pub(crate) fn local_status(mesh: &Status) -> String {
-    let controller = if mesh.controller.ready {
-        "ready"
-    } else {
-        &mesh.controller.reason
-    };
-    let ip = mesh
-        .controller_ip
-        .map(|ip| ip.to_string())
-        .unwrap_or_default();
+    let header = [
+        "NAMESPACE",
+        "NAME",
+        "READY",
+        "RESTARTS",
+        "IP",
+        "PORTS",
+        "STATUS",
+    ];
     let ready = mesh.pods.iter().filter(|pod| pod.ready).count();
-    let rows: Vec<_> = mesh.pods.iter().map(pod_cells).collect();
+    let rows = std::iter::once(controller_cells(mesh)).chain(mesh.pods.iter().map(pod_cells));
     format!(
-        "mesh {} (process {}): controller at {ip} {controller}, {ready} of {} pods ready\n\n{}",
+        "mesh {} (process {}): {ready} of {} pods ready\n\n{}",
         mesh.name,
         mesh.pid,
         mesh.wanted_pods,
-        plain(
-            &[
-                "NAMESPACE",
-                "NAME",
-                "READY",
-                "RESTARTS",
-                "IP",
-                "PORTS",
-                "STATUS"
-            ],
-            &rows
-        )
+        plain(&header, &rows.collect::<Vec<_>>())
     )
 }
 
@@ -195,6 +184,24 @@ fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
         cells.extend(rates.map(|rate| show(rate.map(|rate| format!("{rate:.1}B/s")))));
     }
     cells
+}
+
+fn controller_cells(mesh: &Status) -> Vec<String> {
+    let controller = &mesh.controller;
+    let ip = mesh.controller_ip.map(|ip| ip.to_string());
+    let status = match controller.ready {
+        true => "ready",
+        false => &controller.reason,
+    };
+    vec![
+        CONTROL_NAMESPACE.to_string(),
+        "controller".to_string(),
+        format!("{}/1", u8::from(controller.ready)),
+        controller.restarts.to_string(),
+        ip.unwrap_or_default(),
+        String::new(),
+        status.to_string(),
+    ]
 }
 
 fn pod_cells(pod: &PodStatus) -> Vec<String> {
@@ -304,5 +311,43 @@ deploy/web   sts/api   demo     demo     default.demo   api.demo    √
         let last = text.lines().last().unwrap();
         assert!(last.starts_with("demo        deploy/web"), "{text}");
         assert!(last.ends_with("2.0B/s                 -"), "{text}");
+    }
+
+    #[test]
+    fn a_mesh_shows_its_controller_and_its_replicas() {
+        let mesh = serde_json::json!({
+            "name": "app", "version": "", "pid": 7, "state_dir": "", "ready": false,
+            "controller_ip": "127.64.0.1", "wanted_pods": 2, "warnings": [], "trouble": null,
+            "controller": {
+                "name": "controller", "pid": null, "ready": false, "restarts": 3,
+                "reason": "ended with signal 9; starts again in 2s"
+            },
+            "pods": [{
+                "namespace": "demo", "name": "web-0", "owner": "", "ip": "127.64.0.2",
+                "meshed": true, "ready": true, "stopping": false, "ports": [[80, 8000]],
+                "processes": [{
+                    "name": "app", "pid": 8, "ready": true, "restarts": 1, "reason": ""
+                }]
+            }]
+        });
+        let mut mesh: Status = serde_json::from_value(mesh).unwrap();
+        assert_eq!(
+            local_status(&mesh),
+            "\
+mesh app (process 7): 1 of 2 pods ready
+
+NAMESPACE   NAME         READY   RESTARTS   IP           PORTS               STATUS
+gossamer    controller   0/1     3          127.64.0.1                       ended with signal 9; starts again in 2s
+demo        web-0        1/1     1          127.64.0.2   80=127.0.0.1:8000   ready
+"
+        );
+        mesh.controller.ready = true;
+        let text = local_status(&mesh);
+        let row = text.lines().find(|line| line.contains("controller"));
+        let words: Vec<_> = row.unwrap_or_default().split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["gossamer", "controller", "1/1", "3", "127.64.0.1", "ready"]
+        );
     }
 }

@@ -27,8 +27,9 @@ How manifests become processes:
   set of processes per replica, each replica with an IP address of its own (127.64.0.0/10) and a
   sidecar. `meshctl` as the first word of a command means this very program. Services,
   ServiceAccounts, Namespaces and EndpointSlices go to the controller as they are; ConfigMaps and
-  Secrets serve as sources of variables. What a process cannot have (images, volumes, resources) is
-  reported as a warning. Changed manifests are applied while the mesh runs.
+  Secrets serve as sources of variables. A List, as `kubectl get -o yaml` writes it, counts as its
+  items. What a process cannot have (images, volumes, resources) is reported as a warning. Changed
+  manifests are applied while the mesh runs.
 
 What the application finds in its environment:
   HOST, PORT, PORT_<NAME>       where to listen: the first containerPort, and each named one

@@ -2,34 +2,15 @@
 //!
 //! Part of `args`. Each refusal says what would be right.
 
+use crate::parts;
 use std::time::Duration;
 
 /// `90s`, `2m`, `1m30s`, `500ms`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let hint = || "give a number with its unit, such as 15s, 2m or 1m30s".to_string();
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(hint)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| hint())?;
-        let unit_end = rest[digits..]
-            .find(|c: char| c.is_ascii_digit())
-            .map_or(rest.len(), |end| digits + end);
-        let millis = match &rest[digits..unit_end] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(hint()),
-        };
-        total += Duration::from_millis(number.checked_mul(millis).ok_or_else(hint)?);
-        rest = &rest[unit_end..];
-    }
-    if total.is_zero() {
-        Err(hint())
-    } else {
-        Ok(total)
-    }
+    let millis = parts::millis(text).filter(|millis| *millis > 0);
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| "give a number with its unit, such as 15s, 2m or 1m30s".to_string())
 }
 
 /// A time the controller remembers.
@@ -69,6 +50,7 @@ mod tests {
             "1.5s",
             "99999999999999999999h",
             "18446744073709551615h",
+            &"18446744073709551615ms".repeat(1001),
         ] {
             assert!(duration(bad).is_err(), "{bad}");
         }

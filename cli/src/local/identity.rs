@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
 /// The namespace that a local mesh's control plane stands for.
-pub(super) const CONTROL_NAMESPACE: &str = "gossamer";
+pub(crate) const CONTROL_NAMESPACE: &str = "gossamer";
 const TRUST_DOMAIN: &str = "cluster.local";
 
 /// How often to look for tokens that have to be renewed.

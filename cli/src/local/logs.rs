@@ -1,10 +1,11 @@
 //! What the processes of a mesh have written.
 //!
-//! `local logs` prints it, and a start that failed shows the end of it.
+//! `local logs` prints it, and a start that failed shows the end of it. `supervisor` tells which
+//! replicas have ended: the logs of the last ones stay, for whoever asks what happened.
 
 use crate::out;
 use anyhow::Context;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,13 @@ const POLL: Duration = Duration::from_millis(200);
 const TAIL: u64 = 16 * 1024;
 /// How much is printed of one log before the next gets its turn.
 const CHUNK: u64 = 1024 * 1024;
+
+/// Of so many replicas that have ended the logs are kept.
+const MAX_ENDED: usize = 50;
+
+/// The logs of replicas that have ended, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Ended(VecDeque<Vec<String>>);
 
 /// Prints the logs whose pod starts with `pod`, each line with its source if there are several.
 pub(super) async fn print(state: &Path, pod: Option<&str>, follow: bool) -> anyhow::Result<()> {
@@ -64,6 +72,27 @@ pub(crate) fn last_lines(state: &Path, log: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
+// === impl Ended ===
+
+impl Ended {
+    /// Adds the logs of a replica, and removes those of the oldest from `state` if there are too many
+    /// now; but for those that a new replica of the same name writes again.
+    pub(super) fn add(&mut self, state: &Path, logs: Vec<String>, in_use: impl Fn(&str) -> bool) {
+        self.0.retain(|others| *others != logs);
+        self.0.push_back(logs);
+        if self.0.len() <= MAX_ENDED {
+            return;
+        }
+        let oldest = self.0.pop_front().unwrap_or_default();
+        for log in oldest.iter().filter(|log| !in_use(log)) {
+            for part in ["log", "log.1"] {
+                // Most have no second part, and one that stays does no harm.
+                let _ = std::fs::remove_file(state.join("logs").join(format!("{log}.{part}")));
+            }
+        }
+    }
+}
+
 fn files(dir: &Path, pod: Option<&str>) -> anyhow::Result<Vec<PathBuf>> {
     let entries =
         std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
@@ -79,9 +108,13 @@ fn files(dir: &Path, pod: Option<&str>) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whole lines after `position`, which moves behind them; a log that began anew is read anew.
+/// Whole lines after `position`, which moves behind them; a log that began anew is read anew, and one
+/// that was removed has none.
 fn new_text(path: &Path, position: &mut u64) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        file => file?,
+    };
     let length = file.metadata()?.len();
     if length < *position {
         *position = 0;
@@ -129,6 +162,8 @@ mod tests {
         assert_eq!(new_text(&path, &mut position).unwrap(), "two\n");
         std::fs::write(&path, "new\n").unwrap();
         assert_eq!(new_text(&path, &mut position).unwrap(), "new\n");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(new_text(&path, &mut position).unwrap(), "");
     }
 
     #[test]
@@ -138,5 +173,29 @@ mod tests {
         std::fs::write(dir.path().join("logs/web.web.log"), "1\n2\n3\n").unwrap();
         assert_eq!(last_lines(dir.path(), "web.web", 2), "2\n3");
         assert_eq!(last_lines(dir.path(), "none", 2), "");
+    }
+
+    #[test]
+    fn the_logs_of_the_last_replicas_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("logs")).unwrap();
+        let path = |log: &str| dir.path().join(format!("logs/{log}"));
+        for file in ["web-0.app.log", "web-0.app.log.1", "web-0.b.app.log"] {
+            std::fs::write(path(file), "").unwrap();
+        }
+        let mut ended = Ended::default();
+        let mut end = |pod: &str, used: bool| {
+            ended.add(dir.path(), vec![format!("{pod}.app")], |_| used);
+        };
+        end("web-0", false);
+        (1..MAX_ENDED).for_each(|n| end(&format!("web-{n}"), false));
+        end("web-0", false);
+        (0..MAX_ENDED).for_each(|n| end(&format!("api-{n}"), true));
+        assert!(path("web-0.app.log").exists(), "it runs again");
+        end("web-0", true);
+        (0..MAX_ENDED).for_each(|n| end(&format!("api-{n}"), false));
+        assert!(!path("web-0.app.log").exists());
+        assert!(!path("web-0.app.log.1").exists());
+        assert!(path("web-0.b.app.log").exists(), "another pod's");
     }
 }

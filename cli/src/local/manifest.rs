@@ -6,11 +6,14 @@
 
 mod document;
 
+use crate::parts;
 use document::Document;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The most manifest text read at once: far beyond any application, and it bounds memory.
@@ -66,9 +69,8 @@ pub(crate) fn load(source: &Source) -> Result<Manifests, ManifestErrors> {
     let mut seen = BTreeSet::new();
     for (file, text) in &texts {
         for document in document::split(file, text) {
-            if let Err(error) = manifests.add(&document, &mut seen) {
-                errors.push(error);
-            }
+            let added = document.and_then(|document| manifests.add(&document, &mut seen));
+            errors.extend(added.err());
         }
     }
     if errors.is_empty() && manifests.is_empty() {
@@ -108,13 +110,10 @@ pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ManifestError> {
     Ok(files)
 }
 
-/// Whether a directory entry counts as a manifest; editors' hidden temporary files do not.
+/// Whether a directory entry counts as a manifest.
 pub(crate) fn is_manifest(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(parts::is_manifest)
 }
 
 // === impl Source ===
@@ -131,22 +130,27 @@ fn names(source: &Source) -> String {
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<(String, String)>, ManifestError> {
-    let mut total = 0;
+    let mut left = MAX_TOTAL_BYTES;
     let mut texts = Vec::new();
     for path in files(paths)? {
         let name = path.display().to_string();
-        let unreadable = |error| whole_file(&name, &format!("cannot be read: {error}"));
-        total += std::fs::metadata(&path).map_err(unreadable)?.len();
-        if total > MAX_TOTAL_BYTES {
-            return Err(whole_file(
-                &name,
-                "manifests are larger than 16 MiB together",
-            ));
-        }
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let text = read(&path, &mut left);
+        let text = text.map_err(|error| whole_file(&name, &format!("cannot be read: {error}")))?;
         texts.push((name, text));
     }
     Ok(texts)
+}
+
+fn read(path: &Path, left: &mut u64) -> io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
+    // A pipe would be empty the second time, and may keep its reader waiting for ever.
+    if !metadata.is_file() {
+        let message = "not a file; write the manifests to one, which is then watched";
+        return Err(io::Error::other(message));
+    }
+    let rest = left.checked_sub(metadata.len());
+    *left = rest.ok_or_else(|| io::Error::other("manifests are larger than 16 MiB together"))?;
+    std::fs::read_to_string(path)
 }
 
 fn whole_file(file: &str, message: &str) -> ManifestError {
@@ -169,9 +173,7 @@ impl Manifests {
         document: &Document<'_>,
         seen: &mut BTreeSet<String>,
     ) -> Result<(), ManifestError> {
-        let Some(header) = document.header()? else {
-            return Ok(());
-        };
+        let header = document.header()?;
         if !seen.insert(header.to_string()) {
             let message = format!("{header} is defined twice; remove one or rename it");
             return Err(document.error("metadata.name", &message));

@@ -186,7 +186,7 @@ impl LogFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.written + bytes.len() as u64 > LOG_LIMIT {
             std::fs::rename(&self.path, older(&self.path))?;
-            *self = Self::open(std::mem::take(&mut self.path))?;
+            *self = Self::open(self.path.clone())?;
         }
         self.file.write_all(bytes)?;
         self.written += bytes.len() as u64;

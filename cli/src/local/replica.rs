@@ -102,6 +102,12 @@ pub(super) fn replica(
 // === impl Replica ===
 
 impl Replica {
+    /// Names of its processes' logs.
+    pub(super) fn logs(&self) -> impl Iterator<Item = &str> {
+        let processes = self.sidecar.iter().chain(&self.containers);
+        processes.map(|process| process.log.as_str())
+    }
+
     /// Local ports by container port, in the order of the template.
     pub(super) fn port_map(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
         let ports = self

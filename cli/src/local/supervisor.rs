@@ -12,6 +12,7 @@ use super::component::{Board, Component, Order};
 use super::control::{self, Status};
 use super::daemon;
 use super::identity::{Identity, IdentityError, RENEWAL_PERIOD};
+use super::logs;
 use super::manifest::{self, Source};
 use super::mesh::MeshInfo;
 use super::plan::{self, Plan};
@@ -58,6 +59,7 @@ pub(crate) struct Supervisor {
     app_ports: AppPorts,
     identity: Identity,
     launcher: Arc<Launcher>,
+    ended_logs: logs::Ended,
     status: watch::Sender<Status>,
     stop: Arc<watch::Sender<Stop>>,
     changes: Changes,
@@ -118,6 +120,7 @@ impl Supervisor {
             app_ports: AppPorts::new(),
             identity: Identity::create(state.path())?,
             stop: Arc::new(watch::Sender::new(Stop::No)),
+            ended_logs: logs::Ended::default(),
             trouble: None,
             source,
             mesh,
@@ -294,6 +297,12 @@ impl Supervisor {
         if let Some(pod) = self.pods.remove(&id) {
             self.block.give_back(pod.replica.ip);
             self.app_ports.give_back_many(&pod.replica.app_ports);
+            let logs = pod.replica.logs().map(str::to_string).collect();
+            let in_use = |log: &str| {
+                let mut running = self.pods.values();
+                running.any(|pod| pod.replica.logs().any(|own| own == log))
+            };
+            self.ended_logs.add(self.state.path(), logs, in_use);
         }
     }
 

@@ -21,9 +21,12 @@ struct Home(TempDir);
 impl Home {
     /// Runs the application in the background; its manifests live as long as what is returned.
     fn up(&self, replicas: u32) -> tempfile::TempDir {
+        self.up_with(&manifest(replicas))
+    }
+
+    fn up_with(&self, manifest: &str) -> tempfile::TempDir {
         let files = tempfile::tempdir().expect("a temporary directory can be made");
-        std::fs::write(files.path().join("app.yaml"), manifest(replicas))
-            .expect("it can be written");
+        std::fs::write(files.path().join("app.yaml"), manifest).expect("it can be written");
         let dir = files.path().to_str().expect("a plain path");
         let up = self.run(&["local", "up", "-f", dir, "--detach"]);
         let stderr = String::from_utf8_lossy(&up.stderr);
@@ -300,6 +303,43 @@ async fn a_crashed_process_is_started_again() {
         status["ready"] == true && !now.is_empty() && now.iter().all(|pid| !pids.contains(pid))
     })
     .await;
+    assert!(home.run(&["local", "down"]).status.success());
+    home.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_controller_shows_where_the_replicas_do() {
+    let home = Home::new();
+    let _files = home.up(1);
+    let status = home.status();
+    let pid = status["controller"]["pid"].as_i64().expect("a process id");
+    let pid = Pid::from_raw(pid as i32).expect("a process id");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+    let ip = status["controller_ip"].as_str().expect("an address");
+    let want = ["gossamer", "controller", "1/1", "1", ip, "ready"];
+    eventually::holds("it is told of", SOON * 4, || async {
+        let table = home.run(&["local", "status"]).stdout;
+        let table = String::from_utf8_lossy(&table).into_owned();
+        table.lines().any(|line| line.split_whitespace().eq(want))
+    })
+    .await;
+    assert!(home.run(&["local", "down"]).status.success());
+    home.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_kubectl_gets_is_run() {
+    let home = Home::new();
+    let item = |document: &str| {
+        let lines = document.lines().map(|line| format!("  {line}\n"));
+        format!("- {}", lines.collect::<String>().trim_start())
+    };
+    let items: String = manifest(1).split("---\n").map(item).collect();
+    let list = format!("apiVersion: v1\nitems:\n{items}kind: List\nmetadata: {{}}\n");
+    let _files = home.up_with(&list);
+    let status = home.status();
+    assert_eq!(status["pods"].as_array().map(Vec::len), Some(2), "{status}");
+    assert_eq!(status["warnings"], serde_json::json!([]));
     assert!(home.run(&["local", "down"]).status.success());
     home.nothing_is_left().await;
 }

@@ -1,9 +1,10 @@
-//! One YAML document of a manifest: where it starts, whose it is, and its typed object.
+//! One object of a manifest: whose it is, and its typed form.
 //!
-//! `manifest` splits files here. Positions are lines of the file, fields are dotted paths found
-//! from the indentation around a line, since the YAML reader reports positions only.
+//! `manifest` reads files through here. They are cut into objects, and positions found, by the
+//! controller's own reader, so that a local mesh takes what a controller takes.
 
 use super::ManifestError;
+use crate::parts::{document, is_domain, is_label};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,13 +12,11 @@ use std::fmt;
 
 pub(super) type Meta = ObjectMeta;
 
-/// A document's text within its file.
+/// An object's text within its file.
 #[derive(Debug)]
 pub(super) struct Document<'a> {
     file: &'a str,
-    /// Lines of the file before this document's first.
-    offset: usize,
-    text: &'a str,
+    text: document::Document<'a>,
 }
 
 /// What every Kubernetes object says of itself.
@@ -29,37 +28,15 @@ pub(super) struct Header {
     pub(super) name: String,
 }
 
-/// Cuts a file at its `---` lines.
-pub(super) fn split<'a>(file: &'a str, text: &'a str) -> Vec<Document<'a>> {
-    let mut documents = Vec::new();
-    let (mut start, mut position, mut offset) = (0, 0, 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            documents.push(Document {
-                file,
-                offset,
-                text: &text[start..position],
-            });
-            // A comment may follow the marker; anything else on that line is content.
-            start = if line.trim_end() == "---" {
-                position + line.len()
-            } else {
-                position + 3
-            };
-            offset = if line.trim_end() == "---" {
-                number + 1
-            } else {
-                number
-            };
-        }
-        position += line.len();
-    }
-    documents.push(Document {
-        file,
-        offset,
-        text: &text[start..],
-    });
-    documents
+/// The objects of a file; those in a list, too.
+pub(super) fn split<'a>(
+    file: &'a str,
+    text: &'a str,
+) -> impl Iterator<Item = Result<Document<'a>, ManifestError>> {
+    document::documents(text).map(move |text| match text {
+        Ok(text) => Ok(Document { file, text }),
+        Err(error) => Err(located(file, error)),
+    })
 }
 
 /// The JSON of an object of ours; what k8s-openapi types hold can always be written.
@@ -67,49 +44,49 @@ pub(super) fn to_value<T: serde::Serialize>(object: &T) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
+fn located(file: &str, error: document::ManifestError) -> ManifestError {
+    ManifestError {
+        file: file.to_string(),
+        line: error.line.unwrap_or(0),
+        message: match error.field {
+            Some(field) => format!("{field}: {}", error.problem),
+            None => error.problem,
+        },
+    }
+}
+
 // === impl Document ===
 
 impl Document<'_> {
-    /// Who the document is about; `None` for one without content.
-    pub(super) fn header(&self) -> Result<Option<Header>, ManifestError> {
-        let value: Value = self.parse()?;
-        let object = match &value {
-            Value::Null => return Ok(None),
-            Value::Object(object) => object,
-            _ => return Err(self.error("", "is not a Kubernetes object; expected a mapping")),
-        };
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_string);
-        let required = |field: &str, value: Option<String>, example: &str| {
-            let message = format!("{field} is missing; add it, such as {example}");
-            value
-                .filter(|value| !value.is_empty())
-                .ok_or_else(|| self.error(field, &message))
-        };
-        let metadata = object.get("metadata");
-        let field = |name| text(metadata.and_then(|metadata| metadata.get(name)));
-        let kind = required("kind", text(object.get("kind")), "`kind: Deployment`")?;
-        if kind == "List" {
-            let message = "a List is not read; put each of its items into a document of its own";
-            return Err(self.error("kind", message));
+    /// Who the document is about.
+    pub(super) fn header(&self) -> Result<Header, ManifestError> {
+        let document::Head {
+            api_version,
+            kind,
+            metadata,
+        } = &self.text.head;
+        let name = metadata.name.clone().unwrap_or_default();
+        if name.is_empty() {
+            return Err(self.missing("metadata.name", "name: web"));
         }
-        let name = required("metadata.name", field("name"), "`name: web`")?;
-        if !is_dns_name(&name) {
-            let message = format!("metadata.name {name:?} is no name; use a-z, 0-9, - and .");
+        if !is_domain(&name) {
+            let message = format!("{name:?} is no name; use a-z, 0-9, - and .");
             return Err(self.error("metadata.name", &message));
         }
-        let namespace = field("namespace");
-        if let Some(namespace) = namespace.as_ref().filter(|name| !is_dns_name(name)) {
-            let message =
-                format!("metadata.namespace {namespace:?} is no name; use a-z, 0-9 and -");
+        let namespace = metadata.namespace.clone();
+        if let Some(namespace) = namespace.as_ref().filter(|name| !is_label(name)) {
+            let message = format!("{namespace:?} is no name; use a-z, 0-9 and -");
             return Err(self.error("metadata.namespace", &message));
         }
-        let api_version = text(object.get("apiVersion"));
-        Ok(Some(Header {
-            api_version: required("apiVersion", api_version, "`apiVersion: apps/v1`")?,
+        if api_version.is_empty() {
+            return Err(self.missing("apiVersion", "apiVersion: apps/v1"));
+        }
+        Ok(Header {
+            api_version: api_version.clone(),
             namespace: (kind != "Namespace").then(|| namespace.unwrap_or("default".into())),
-            kind,
+            kind: kind.clone(),
             name,
-        }))
+        })
     }
 
     /// The object as its type, and a warning for each field the type does not have.
@@ -140,22 +117,22 @@ impl Document<'_> {
         Ok(value)
     }
 
-    /// A mistake at `field`, or at the document's start when the field is not there.
+    /// A mistake at `field`, or where it should be.
     pub(super) fn error(&self, field: &str, message: &str) -> ManifestError {
-        ManifestError {
-            file: self.file.to_string(),
-            line: self.line_of(field),
-            message: message.to_string(),
-        }
+        located(self.file, self.text.error(field, message))
     }
 
     /// `FILE:LINE` of the document's start.
     pub(super) fn position(&self) -> String {
-        format!("{}:{}", self.file, self.line_of("kind"))
+        format!("{}:{}", self.file, self.text.line("kind"))
+    }
+
+    fn missing(&self, field: &str, example: &str) -> ManifestError {
+        self.error(field, &format!("missing; add it, such as `{example}`"))
     }
 
     fn unknown_field(&self, path: &str) -> String {
-        let line = self.line_of(path);
+        let line = self.text.line(path);
         format!(
             "{}:{line}: {path} is no field of this kind and is ignored; check its spelling",
             self.file
@@ -163,45 +140,8 @@ impl Document<'_> {
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
-        // Kubernetes reads 0644 as octal; snippets would break the message into several lines.
-        let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-        serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
-            let location = error.location();
-            let line = location
-                .map_or(1, |location| location.line() as usize)
-                .max(1);
-            let field = field_at(self.text, line);
-            let problem = problem(&error.without_snippet().to_string());
-            let at = if field.is_empty() {
-                String::new()
-            } else {
-                format!("{field}: ")
-            };
-            let written = self.text.lines().nth(line - 1).unwrap_or_default().trim();
-            ManifestError {
-                file: self.file.to_string(),
-                line: self.offset + line,
-                message: format!("{at}{problem}; correct `{written}`"),
-            }
-        })
-    }
-
-    /// The line of a dotted path, of its closest existing parent, else of the first content.
-    fn line_of(&self, path: &str) -> usize {
-        let lines = || self.text.lines().enumerate();
-        let plain = path
-            .split('.')
-            .map(|key| key.split('[').next().unwrap_or(key));
-        let wanted = plain.collect::<Vec<_>>().join(".");
-        let mut candidates = lines().filter(|(_, line)| key_of(line).is_some());
-        let found = candidates.find(|(index, _)| field_at(self.text, index + 1) == wanted);
-        let content = |(_, line): &(usize, &str)| {
-            !line.trim().is_empty() && !line.trim_start().starts_with('#')
-        };
-        let index = found
-            .or_else(|| lines().find(content))
-            .map_or(0, |(index, _)| index);
-        self.offset + index + 1
+        let parsed = self.text.parse();
+        parsed.map_err(|error| located(self.file, error))
     }
 }
 
@@ -213,72 +153,6 @@ impl fmt::Display for Header {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
             None => write!(f, "{} {}", self.kind, self.name),
         }
-    }
-}
-
-/// A lower-case DNS subdomain of at most 253 bytes (RFC 1123).
-fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-/// The dotted path of the field on a line (1-based), from the indentation above it.
-fn field_at(text: &str, line: usize) -> String {
-    let mut keys = Vec::new();
-    let mut limit = usize::MAX;
-    for line in text
-        .lines()
-        .take(line)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-    {
-        let Some((indent, key)) = key_of(line) else {
-            continue;
-        };
-        if indent < limit {
-            keys.push(key);
-            // A list's items may stand as deep as the key they belong to.
-            limit = if line.trim_start().starts_with("- ") {
-                indent - 1
-            } else {
-                indent
-            };
-        }
-    }
-    keys.reverse();
-    keys.join(".")
-}
-
-/// The key on a line and the column it stands in, counting the marks of list items before it.
-fn key_of(line: &str) -> Option<(usize, &str)> {
-    let mut rest = line.trim_start();
-    while let Some(item) = rest.strip_prefix("- ") {
-        rest = item.trim_start();
-    }
-    let indent = line.len() - rest.len();
-    let (key, after) = rest.split_once(':')?;
-    let plain =
-        !key.is_empty() && !key.starts_with('#') && (after.is_empty() || after.starts_with(' '));
-    plain.then(|| (indent, key.trim_matches(['"', '\''])))
-}
-
-/// The reader's message in words for people, and without the position it may end with: ours
-/// counts from the file's start.
-fn problem(message: &str) -> String {
-    let first = message.lines().next().unwrap_or(message);
-    let end = first.find(" at line ").unwrap_or(first.len());
-    match first[..end].trim_end_matches([':', ',']) {
-        "invalid i32" | "invalid i64" | "invalid u16" => "not a whole number".to_string(),
-        other => other.to_string(),
     }
 }
 

@@ -59,7 +59,7 @@ fn a_wrong_value_names_file_line_field_and_fix() {
 fn a_wrong_value_deep_in_a_list_is_found() {
     let text = WEB.replace("containerPort: 8080", "containerPort: http");
     let shown = read(&text).unwrap_err()[0].to_string();
-    let place = "app.yaml:15: spec.template.spec.containers.ports.containerPort: ";
+    let place = "app.yaml:15: spec.template.spec.containers[0].ports[0].containerPort: ";
     assert!(shown.starts_with(place), "{shown}");
 }
 
@@ -77,9 +77,9 @@ fn every_mistake_is_reported_at_once() {
     assert_eq!(
         messages,
         [
-            "app.yaml:1: apiVersion is missing; add it, such as `apiVersion: apps/v1`",
-            "app.yaml:4: metadata.name is missing; add it, such as `name: web`",
-            "app.yaml:7: is not a Kubernetes object; expected a mapping",
+            "app.yaml:1: apiVersion: missing; add it, such as `apiVersion: apps/v1`",
+            "app.yaml:4: metadata.name: missing; add it, such as `name: web`",
+            "app.yaml:7: [0]: expected a mapping of fields to values; correct `- a`",
         ]
     );
 }
@@ -95,6 +95,46 @@ fn the_same_object_twice_is_a_mistake() {
 fn a_name_cannot_be_a_path() {
     let errors = read(&WEB.replace("name: web\nspec", "name: ../web\nspec")).unwrap_err();
     assert_eq!(errors[0].line, 4);
+}
+
+#[test]
+fn a_list_counts_as_its_items() {
+    // As `kubectl get -o yaml` writes it.
+    let items = |web: &str| {
+        let lines = web.lines().map(|line| format!("  {line}\n"));
+        format!("- {}", lines.collect::<String>().trim_start())
+    };
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports: [{port: 80}]\n";
+    let list = |web: &str| {
+        let (web, service) = (items(web), items(service));
+        format!(
+            "apiVersion: v1\nitems:\n{web}{service}kind: List\nmetadata:\n  resourceVersion: \"\"\n"
+        )
+    };
+    let manifests = read(&list(WEB)).unwrap();
+    assert_eq!(
+        (manifests.deployments.len(), manifests.services.len()),
+        (1, 1)
+    );
+    assert_eq!(manifests.warnings, Vec::<String>::new());
+    let text = list(&WEB.replace("replicas: 2", "replicas: three"));
+    assert_eq!(
+        read(&text).unwrap_err()[0].to_string(),
+        "app.yaml:8: items[0].spec.replicas: not a whole number; correct `replicas: three`"
+    );
+    let text = list(&WEB.replace("replicas: 2", "replicaz: 2"));
+    let warnings = read(&text).unwrap().warnings;
+    assert!(
+        warnings[0].starts_with("app.yaml:8: spec.replicaz is no field"),
+        "{warnings:?}"
+    );
+    let twice = format!("{}---\n{WEB}", list(WEB));
+    assert!(
+        read(&twice).unwrap_err()[0]
+            .message
+            .contains("defined twice")
+    );
 }
 
 #[test]
@@ -140,4 +180,15 @@ fn directories_are_read_without_hidden_and_foreign_files() {
     assert_eq!(manifests.deployments.len(), 1);
     let missing = load(&Source::Paths(vec![dir.path().join("none.yaml")])).unwrap_err();
     assert!(missing.to_string().contains("none.yaml: cannot be read"));
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let error = load(&Source::Paths(vec!["/dev/zero".into()])).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("/dev/zero: cannot be read: not a file"),
+        "{error}"
+    );
 }
