@@ -21,7 +21,7 @@ use crate::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY},
+    header::{ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, DATE, VARY},
 };
 use http_body_util::{BodyExt, Limited};
 use std::{
@@ -31,7 +31,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     net::TcpListener,
@@ -122,7 +122,12 @@ struct Client {
 
 impl Handler for Client {
     async fn handle(self, request: Request) -> Result<Response, BoxError> {
-        Ok(self.admin.answer(request, self.ip).await)
+        let mut answer = self.admin.answer(request, self.ip).await;
+        // Whoever checks the mesh compares clocks by it (RFC 9110, section 6.6.1).
+        if let Ok(date) = httpdate::fmt_http_date(SystemTime::now()).parse() {
+            answer.headers_mut().insert(DATE, date);
+        }
+        Ok(answer)
     }
 }
 
