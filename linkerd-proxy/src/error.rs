@@ -192,7 +192,11 @@ pub fn h2_reason(error: &(dyn StdError + 'static)) -> Option<h2::Reason> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            return h2.reason();
+            return match h2.reason() {
+                // What a peer that goes away has not looked at (RFC 9113, section 6.8).
+                Some(h2::Reason::NO_ERROR) if h2.is_go_away() => Some(h2::Reason::REFUSED_STREAM),
+                reason => reason,
+            };
         }
         cause = error.source();
     }

@@ -272,7 +272,8 @@ impl Inbound {
     ) -> Result<(), BoxError> {
         let (conn, client) = self.client(conn, peer, port);
         if let Some((conn, Switch::Upgrade(app))) = serve_http1(conn, client, &self.drain).await? {
-            upgrade::forward(conn, app).await;
+            // Boxed, as above.
+            Box::pin(upgrade::forward(conn, app)).await;
         }
         Ok(())
     }
@@ -425,3 +426,6 @@ impl Handler for Client {
         self.inbound.serve(self.access, request)
     }
 }
+
+#[cfg(test)]
+mod tests;

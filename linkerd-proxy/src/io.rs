@@ -32,8 +32,6 @@ pub struct Conn {
     /// Bytes that come before those in the socket.
     prefix: Bytes,
     sensor: Option<Sensor>,
-    /// Whether the last write found the socket full.
-    write_blocked: bool,
 }
 
 enum Io {
@@ -84,7 +82,6 @@ impl Conn {
             io,
             prefix: Bytes::new(),
             sensor: None,
-            write_blocked: false,
         }
     }
 
@@ -142,11 +139,6 @@ impl Conn {
         Pin::new(self)
             .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
             .is_pending()
-    }
-
-    /// Whether something written has not reached the socket yet.
-    pub fn is_write_blocked(&self) -> bool {
-        self.write_blocked
     }
 
     /// Waits until there is a byte to be read (`true`) or the stream has ended. Cancel-safe.
@@ -299,7 +291,6 @@ impl Conn {
     }
 
     fn count_write(&mut self, result: &Poll<io::Result<usize>>) {
-        self.write_blocked = result.is_pending();
         match (&mut self.sensor, result) {
             (Some(sensor), Poll::Ready(Ok(n))) => sensor.wrote(*n),
             (Some(sensor), Poll::Ready(Err(e))) => sensor.failed(e),

@@ -90,7 +90,12 @@ async fn a_bad_chunk_ends_the_request_and_the_connection() {
     let server = Server::start("app").await;
     let both = Both::start(server.addr());
     for (path, addr) in both.paths() {
-        for chunk in ["zz\r\nhello\r\n", "5\r\nhelloXX", "ffffffffffffffff1\r\n"] {
+        for chunk in [
+            "zz\r\nhello\r\n",
+            "5\r\nhelloXX",
+            "ffffffffffffffff1\r\n",
+            "0\r\n\n",
+        ] {
             let mut raw = Raw::connect(addr).await;
             let _ = raw
                 .try_send(format!(

@@ -186,13 +186,17 @@ async fn expect_100_continue_is_the_endpoints_to_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_the_endpoint_refuses_is_not_asked_for() {
-    let refusal = "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let server = expecting(refusal).await;
-    let both = Both::start(server.addr());
-    for (path, addr) in both.paths() {
-        let mut raw = Raw::connect(addr).await;
-        raw.send(expectant()).await;
-        assert_eq!(raw.answer_head().await.status, 413, "{path}");
+    for refusal in [
+        "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 413 Too Large\r\ntransfer-encoding: chunked\r\n\r\n3\r\nno!\r\n",
+    ] {
+        let server = expecting(refusal).await;
+        let both = Both::start(server.addr());
+        for (path, addr) in both.paths() {
+            let mut raw = Raw::connect(addr).await;
+            raw.send(expectant()).await;
+            assert_eq!(raw.answer_head().await.status, 413, "{path}");
+        }
     }
 }
 

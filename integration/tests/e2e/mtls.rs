@@ -18,10 +18,11 @@ use integration::{
     tcp::{self, Raw},
 };
 use parking_lot::Mutex;
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
 };
 
 /// One message of gRPC with its five-byte prefix.
@@ -381,4 +382,50 @@ async fn a_proxy_without_identity_goes_on_in_clear() {
     let labels = [("direction", "outbound"), ("tls", "disabled")];
     assert_eq!(plain.metric("request_total", &labels), 1.0);
     assert!(mesh.server.handshakes("inbound", "ok") == 0.0);
+}
+
+/// Reads until it has `n` bytes, so slowly that whoever sends has to wait for it.
+async fn read_slowly(stream: &mut TcpStream, n: usize) -> std::io::Result<()> {
+    let mut piece = vec![0; 64 << 10];
+    let mut left = n;
+    while left > 0 {
+        left -= stream.read(&mut piece[..left.min(64 << 10)]).await?;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_arrives_though_nothing_follows() {
+    const LENGTH: usize = 8 << 20;
+    const CHUNK: &str = "800000\r\n";
+    let arrived = Arc::new(Notify::new());
+    let told = arrived.clone();
+    // Neither the request nor the answer ever ends.
+    let server = tcp::Server::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            tcp::read_head(&mut stream).await?;
+            read_slowly(&mut stream, CHUNK.len() + LENGTH).await?;
+            told.notify_one();
+            let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{CHUNK}");
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&vec![b'a'; LENGTH]).await?;
+            std::future::pending().await
+        }
+    })
+    .await;
+    let mesh = Mesh::start(Way::Port, server.addr());
+    let mut raw = Raw::connect(mesh.addr()).await;
+    raw.send(format!(
+        "POST / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\ntransfer-encoding: chunked\r\n\r\n{CHUNK}"
+    ))
+    .await;
+    raw.send(vec![b'a'; LENGTH]).await;
+    eventually::within("all of the request", SOON * 4, arrived.notified()).await;
+    assert_eq!(raw.answer_head().await.status, 200);
+    let all = read_slowly(raw.stream(), CHUNK.len() + LENGTH);
+    eventually::within("all of the answer", SOON * 4, all)
+        .await
+        .expect("it arrives");
 }

@@ -262,7 +262,7 @@ async fn expect_100_continue_is_answered_before_the_body() {
         let carried = Carried::start(is_much).await;
         let mut raw = Raw::connect(carried.mesh.addr()).await;
         raw.send(format!(
-            "POST /echo HTTP/1.1\r\n{HOST}content-length: 5\r\nexpect: 100-continue\r\n\r\n"
+            "POST / HTTP/1.1\r\n{HOST}content-length: 5\r\nexpect: 100-continue\r\n\r\n"
         ))
         .await;
         assert_eq!(
@@ -272,8 +272,7 @@ async fn expect_100_continue_is_answered_before_the_body() {
         );
         raw.send("hello").await;
         let answer = raw.answer().await;
-        assert_eq!(answer.status, 200);
-        assert!(String::from_utf8_lossy(&answer.body).contains("hello"));
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
     }
 }
 

@@ -1,9 +1,9 @@
 //! Requests to one address: HTTP/1 over a pool of connections, HTTP/2 over as many connections as
 //! its stream limit makes necessary.
 //!
-//! The request is taken out of its place only when it is sent: what is still there after an error
-//! can go to another endpoint. Whether the endpoint failed is for the caller to say. Belongs to one
-//! worker.
+//! The request is taken out of its place when it is sent, unless it may be sent again: what is still
+//! there after an error can go to another endpoint. Whether the endpoint failed is for the caller to
+//! say. Belongs to one worker.
 //!
 //! To a meshed endpoint HTTP/1 rides on HTTP/2 while much is in flight: one TLS record then carries
 //! many requests. While little is, a connection of its own costs less than multiplexing. Neither
@@ -25,6 +25,7 @@ use http::Version;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -34,6 +35,9 @@ pub use self::body::Answer;
 /// does not any more: between loads of which it is known that they want one or the other, 50 busy
 /// connections and 2,000 requests a second.
 const CARRIED: (usize, usize) = (8, 3);
+
+/// How long an endpoint that has answered may take the rest of the request.
+const REST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How connections are kept.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +95,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Why there is no answer; if the request is still in its place, no byte of it was sent.
+    /// Why there is no answer; a request that is still in its place can be sent to somebody else.
     pub async fn send(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
         match request.as_ref().map(Request::version) {
             Some(Version::HTTP_2) => self.http2.send(&self.dialer, request).await,

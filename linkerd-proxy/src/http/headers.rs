@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -56,7 +56,7 @@ fn has_any_to_strip(headers: &HeaderMap) -> bool {
         })
 }
 
-/// `Transfer-Encoding` stays: hyper frames by it and writes it anew.
+/// `Transfer-Encoding` stays: whoever writes the message frames by it.
 fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     if headers.contains_key(CONNECTION) {
         strip_named_by_connection(headers, keep_upgrade);
@@ -85,7 +85,7 @@ fn strip_named_by_connection(headers: &mut HeaderMap, keep_upgrade: bool) {
     headers.remove(CONNECTION);
     for name in named {
         // Naming these would change what the message is or whom it is for.
-        let keep = name == HOST || name == TE || name == TRANSFER_ENCODING || name == UPGRADE;
+        let keep = [HOST, TE, TRANSFER_ENCODING, CONTENT_LENGTH, UPGRADE].contains(&name);
         if !keep {
             headers.remove(name);
         }
@@ -95,9 +95,33 @@ fn strip_named_by_connection(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
-/// Whether a request asks for another protocol on its connection.
+/// Leaves of trailers what may follow a message: not how long it was, for whom it was or what becomes
+/// of the connection (RFC 9110, section 6.5.1), nor what only a proxy of ours may say.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    for name in [
+        CONNECTION,
+        CONTENT_LENGTH,
+        HOST,
+        KEEP_ALIVE,
+        L5D_CLIENT_ID,
+        L5D_ORIG_PROTO,
+        L5D_PROXY_CONNECTION,
+        L5D_PROXY_ERROR,
+        PROXY_CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a request asks for another protocol on its connection; HTTP/2 is none that could be
+/// forwarded unseen, and the proxy speaks it anyway (RFC 9113, section 3.1).
 fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
+        && !lists(headers, UPGRADE, "h2c")
         && headers.contains_key(UPGRADE)
         && lists(headers, CONNECTION, "upgrade")
 }
@@ -159,11 +183,38 @@ mod tests {
 
     #[test]
     fn connection_cannot_remove_what_frames_or_addresses_the_message() {
-        let framing = [("host", "a"), ("transfer-encoding", "chunked")];
-        let connection = ("connection", "host, transfer-encoding");
-        let mut headers = map(&[connection, framing[0], framing[1]]);
+        let framing = [
+            ("host", "a"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "1"),
+        ];
+        let connection = ("connection", "host, transfer-encoding, content-length");
+        let mut headers = map(&[connection, framing[0], framing[1], framing[2]]);
         strip_request(Version::HTTP_11, &mut headers);
         assert_eq!(headers, map(&framing));
+    }
+
+    #[test]
+    fn nobody_upgrades_to_http_2_behind_our_back() {
+        let mut headers = map(&[
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
+        ]);
+        assert!(!strip_request(Version::HTTP_11, &mut headers));
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_the_message_or_the_connection() {
+        let mut trailers = map(&[
+            ("content-length", "1"),
+            ("keep-alive", "5"),
+            ("l5d-client-id", "me"),
+            ("grpc-status", "0"),
+        ]);
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers, map(&[("grpc-status", "0")]));
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub enum Malformed {
     /// Content-Length is no number.
     #[error("content-length is not a number")]
     Length,
-    /// `chunked` is not the last coding, or comes twice.
+    /// Not `chunked`, or more than that.
     #[error("unknown transfer-encoding")]
     Coding,
     /// HTTP/1.0 has no transfer codings.

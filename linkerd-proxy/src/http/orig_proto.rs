@@ -9,7 +9,7 @@
 use super::{Request, Response, headers::L5D_ORIG_PROTO};
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -21,6 +21,8 @@ pub fn can_be_carried(request: &Request) -> bool {
     request.version() == Version::HTTP_11
         && request.method() != Method::CONNECT
         && !request.headers().contains_key(UPGRADE)
+        // Whether the body is wanted is said on HTTP/1 only.
+        && !request.headers().contains_key(EXPECT)
         && request.uri().path().starts_with('/')
         && authority(request.headers()).is_some()
 }

@@ -1,5 +1,5 @@
 //! Serves HTTP to a client: HTTP/1 with our own reader and writer ([`super::http1`]), HTTP/2 with
-//! hyper, and the limits in memory and time that belong to either.
+//! h2, and the limits in memory and time that belong to either.
 //!
 //! What is done with a request is the [`Handler`]'s to know.
 

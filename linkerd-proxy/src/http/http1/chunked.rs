@@ -67,6 +67,9 @@ impl Chunked {
                 }
                 State::Trailers(lines) => {
                     let byte = input.get_u8();
+                    if byte == b'\n' && lines.last() != Some(&b'\r') {
+                        return Err(Malformed::ChunkEnd);
+                    }
                     lines.push(byte);
                     if let Some(decoded) = trailers(lines)? {
                         self.state = State::Over;
@@ -196,6 +199,8 @@ mod tests {
             (b"5;a\nhello", Malformed::ChunkEnd),
             (b"5\r\nhelloXX", Malformed::ChunkEnd),
             (b"5\r\nhello\n", Malformed::ChunkEnd),
+            (b"0\r\n\nGET / HTTP/1.1\r\n\r\n", Malformed::ChunkEnd),
+            (b"0\r\nx: 1\n\nGET / HTTP/1.1\r\n\r\n", Malformed::ChunkEnd),
         ] {
             assert_eq!(decode(&[body]).unwrap_err(), want, "{body:?}");
         }

@@ -1,6 +1,7 @@
 //! Heads of messages, written.
 
 use super::Spelling;
+use crate::http::headers::strip_trailers;
 use http::{HeaderMap, Method, Request, Response, Version};
 
 const CRLF: &[u8] = b"\r\n";
@@ -61,16 +62,7 @@ fn headers(out: &mut Vec<u8>, headers: &HeaderMap, spelling: &Spelling) {
 pub(super) fn trailers(out: &mut Vec<u8>, trailers: Option<HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     let mut trailers = trailers.unwrap_or_default();
-    // A trailer can not say how long the message was or whom it was for (RFC 9110, section 6.5.1).
-    for name in [
-        http::header::CONTENT_LENGTH,
-        http::header::TRANSFER_ENCODING,
-        http::header::HOST,
-        http::header::TRAILER,
-        http::header::CONNECTION,
-    ] {
-        trailers.remove(name);
-    }
+    strip_trailers(&mut trailers);
     headers(out, &trailers, &Spelling::default());
 }
 

@@ -39,12 +39,11 @@ pub fn request(bytes: &Bytes) -> Result<Option<Head<http::Request<()>>>, Malform
     };
     let fields = Fields::of(bytes, parsed.headers, false)?;
     let version = version(parsed.version);
-    let decoder = match (fields.coding, fields.length) {
-        (Some(_), Some(_)) => return Err(Malformed::BothFramings),
-        (Some(_), None) if version == Version::HTTP_10 => return Err(Malformed::CodingInHttp10),
-        (Some(Coding::Other), None) => return Err(Malformed::Coding),
-        (Some(Coding::Chunked), None) => Decoder::chunked(),
-        (None, length) => Decoder::Length(length.unwrap_or(0)),
+    let decoder = match (fields.is_chunked, fields.length) {
+        (true, Some(_)) => return Err(Malformed::BothFramings),
+        (true, None) if version == Version::HTTP_10 => return Err(Malformed::CodingInHttp10),
+        (true, None) => Decoder::chunked(),
+        (false, length) => Decoder::Length(length.unwrap_or(0)),
     };
     let mut message = http::Request::new(());
     let method = parsed.method.unwrap_or_default();
@@ -86,21 +85,23 @@ pub fn response(
     let version = version(parsed.version);
     let status = StatusCode::from_u16(parsed.code.unwrap_or(0))
         .map_err(|_| Malformed::Syntax(httparse::Error::Status))?;
-    let decoder = match (fields.coding, fields.length) {
+    let decoder = match (fields.is_chunked, fields.length) {
         _ if has_no_body(method, status) => Decoder::Length(0),
-        (Some(Coding::Chunked), _) => {
+        (true, _) => {
             // Whoever is next must not be left to choose (RFC 9112, section 6.3).
             fields.headers.remove(CONTENT_LENGTH);
             Decoder::chunked()
         }
-        (Some(Coding::Other), _) => return Err(Malformed::Coding),
-        (None, Some(length)) => Decoder::Length(length),
-        (None, None) => Decoder::UntilEnd,
+        (false, Some(length)) => Decoder::Length(length),
+        (false, None) => Decoder::UntilEnd,
     };
     let mut message = http::Response::new(());
     *message.status_mut() = status;
     *message.version_mut() = version;
-    let keep_alive = fields.keep_alive(version) && !matches!(decoder, Decoder::UntilEnd);
+    // Framing that is doubtful is good for one message (RFC 9112, sections 6.1 and 6.3).
+    let is_doubtful = fields.is_chunked && (version == Version::HTTP_10 || fields.length.is_some());
+    let ends_with_connection = matches!(decoder, Decoder::UntilEnd);
+    let keep_alive = fields.keep_alive(version) && !is_doubtful && !ends_with_connection;
     *message.headers_mut() = fields.headers;
     Ok(Some(Head {
         keep_alive,
@@ -131,16 +132,10 @@ fn version(minor: Option<u8>) -> Version {
 struct Fields {
     headers: HeaderMap,
     length: Option<u64>,
-    coding: Option<Coding>,
+    is_chunked: bool,
     says_close: bool,
     says_keep_alive: bool,
     expects_continue: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Coding {
-    Chunked,
-    Other,
 }
 
 impl Fields {
@@ -149,7 +144,7 @@ impl Fields {
         let mut fields = Self {
             headers: HeaderMap::with_capacity(lines.len() + 2),
             length: None,
-            coding: None,
+            is_chunked: false,
             says_close: false,
             says_keep_alive: false,
             expects_continue: false,
@@ -165,7 +160,11 @@ impl Fields {
                     Some(_) => return Err(Malformed::ManyLengths),
                 }
             } else if name == TRANSFER_ENCODING {
-                fields.coding = Some(coding(line.value, fields.coding)?);
+                // Once, and alone: of another coding only its end would be undone (RFC 9112, 6.1).
+                if fields.is_chunked || !line.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Malformed::Coding);
+                }
+                fields.is_chunked = true;
             } else if name == CONNECTION {
                 fields.says_close |= lists(line.value, b"close");
                 fields.says_keep_alive |= lists(line.value, b"keep-alive");
@@ -191,19 +190,6 @@ fn length(value: &[u8]) -> Result<u64, Malformed> {
     let text = std::str::from_utf8(value).ok().filter(|_| is_number);
     text.and_then(|text| text.parse().ok())
         .ok_or(Malformed::Length)
-}
-
-/// What the codings so far and those of one more line come to: `chunked` is the last one, once.
-fn coding(value: &[u8], before: Option<Coding>) -> Result<Coding, Malformed> {
-    let mut last = before;
-    for token in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-        last = match last {
-            Some(Coding::Chunked) => return Err(Malformed::Coding),
-            _ if token.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
-            _ => Some(Coding::Other),
-        };
-    }
-    last.ok_or(Malformed::Coding)
 }
 
 /// Whether a comma list holds `token`, in any case.

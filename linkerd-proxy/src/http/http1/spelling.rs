@@ -29,7 +29,7 @@ impl Spelling {
 
     /// The reason phrase of a status line (RFC 9112, section 4).
     pub(super) fn reason(&self) -> Option<&[u8]> {
-        let end = memchr::memchr(b'\r', &self.0)?;
+        let end = memchr::memchr2(b'\r', b'\n', &self.0)?;
         let line = &self.0[..end];
         let from = memchr::memchr_iter(b' ', line).nth(1)? + 1;
         Some(&line[from..])
@@ -104,6 +104,7 @@ mod tests {
         for (head, want) in [
             ("HTTP/1.1 200 All is well\r\n\r\n", Some("All is well")),
             ("HTTP/1.1 200 \r\n\r\n", Some("")),
+            ("HTTP/1.1 200 OK\nX: a\r\n\r\n", Some("OK")),
             ("HTTP/1.1 200\r\n\r\n", None),
         ] {
             let spelling = Spelling::new(Bytes::copy_from_slice(head.as_bytes()));

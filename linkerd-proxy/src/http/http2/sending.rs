@@ -1,6 +1,9 @@
 //! A body on its way out.
 
-use crate::error::{HttpError, h2_reason};
+use crate::{
+    error::{HttpError, h2_reason},
+    http::headers::strip_trailers,
+};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
@@ -89,9 +92,12 @@ fn send_frame(frame: Frame<Bytes>, is_last: bool, stream: &mut SendStream<Bytes>
     match frame.into_data() {
         Ok(data) => stream.send_data(data, is_last).is_ok() && !is_last,
         Err(frame) => {
-            let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
-            // As above.
-            let _ = stream.send_trailers(trailers);
+            let mut trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
+            strip_trailers(&mut trailers);
+            if stream.send_trailers(trailers).is_err() {
+                // The stream is over, or they are malformed: nobody may wait for its end.
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            }
             false
         }
     }

@@ -129,6 +129,7 @@ async fn answer(
     asked: &Asked,
     keep_alive: bool,
 ) -> Result<(bool, Option<Switch>), Failed> {
+    client.answered();
     let switch = response.body_mut().take_switch();
     let spelling = response.body_mut().take_spelling();
     let (mut message, kept) = Message::response(&mut response, &spelling, asked, keep_alive);
@@ -144,7 +145,11 @@ async fn answer(
                     }
                     return Poll::Ready(Err(broken.into()));
                 }
-                Poll::Pending => return client.poll_ended(cx).map(|()| Err(Failed::Gone)),
+                Poll::Pending => {
+                    // TLS may hold what was written before.
+                    ready!(client.poll_write(cx, &mut message))?;
+                    return client.poll_ended(cx).map(|()| Err(Failed::Gone));
+                }
             }
             if client.poll_write(cx, &mut message)?.is_pending() {
                 body.go_on_sending(cx);

@@ -91,9 +91,8 @@ fn poll_stream(
             Poll::Ready(Event::Silence) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Ready(Event::Window(window)) => {
                 connection.set_target_window_size(window);
-                connection
-                    .set_initial_window_size(window)
-                    .map_err(io::Error::other)?;
+                // It fails while the client has not agreed to the last one; there will be another.
+                let _ = connection.set_initial_window_size(window);
             }
             Poll::Pending => {
                 ready!(farewell.poll(cx));
@@ -154,7 +153,7 @@ async fn answer(
     }
     let head = http::Response::from_parts(head, ());
     let is_whole = body.is_end_stream();
-    // It fails only when the stream is over.
+    // It fails when the stream is over, which is nobody's loss.
     let Ok(stream) = respond.send_response(head, is_whole) else {
         return;
     };

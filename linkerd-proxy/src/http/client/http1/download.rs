@@ -6,7 +6,10 @@ use super::{
     sending::{Failed, Sending},
 };
 use crate::{
-    http::http1::{Decoded, Decoder, Error, Malformed, Spelling},
+    http::{
+        client::REST_TIMEOUT,
+        http1::{Decoded, Decoder, Error, Malformed, Spelling},
+    },
     io::Conn,
 };
 use bytes::Bytes;
@@ -14,12 +17,8 @@ use http_body::Frame;
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::{task::spawn_local, time::timeout};
-
-/// How long an endpoint that has answered may take the rest of the request.
-const REST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The body of an answer.
 pub struct Download {

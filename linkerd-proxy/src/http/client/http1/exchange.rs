@@ -89,11 +89,16 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// [`Malformed`] when what has come of its body is not framed as the head says.
+    /// [`Malformed`] when what has come of its body is not framed as the head says, or the protocol was
+    /// switched in the middle of the request.
     pub fn answer(self, head: Head<Response<()>>) -> Result<Response<Download>, Malformed> {
         let status = head.message.status();
         let switches = status == StatusCode::SWITCHING_PROTOCOLS
             || self.method == Method::CONNECT && status.is_success();
+        if switches && self.sending.is_some() {
+            // What follows would be the rest of the request, to somebody who speaks something else.
+            return Err(Malformed::Switch);
+        }
         let body = match switches {
             true => Download::switched(self.connection, head.spelling),
             false => {

@@ -61,16 +61,17 @@ impl Sending {
     /// Sends what can be sent; ready when all has been.
     pub fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<(), Failed>> {
         loop {
-            let may_fill = self.poll_held_back(cx).is_ready();
-            if may_fill {
-                let filled = ready!(self.message.poll_fill(cx, Pin::new(&mut self.body)));
-                filled.map_err(|Broken| Failed::Body)?;
-            }
+            let filled = match self.poll_held_back(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => self.message.poll_fill(cx, Pin::new(&mut self.body)),
+            };
+            let is_pending = filled.map_err(|Broken| Failed::Body)?.is_pending();
+            // Also when nothing is new: TLS may hold what was written before.
             ready!(wire.poll_write(cx, &mut self.message)).map_err(Failed::Write)?;
             if self.message.is_whole() {
                 return Poll::Ready(Ok(()));
             }
-            if !may_fill {
+            if is_pending {
                 return Poll::Pending;
             }
         }

@@ -4,6 +4,7 @@
 use super::Stream;
 use crate::http::{
     Request, Upload,
+    client::REST_TIMEOUT,
     http2::{Receiving, send},
 };
 use bytes::Bytes;
@@ -15,7 +16,10 @@ use std::{
     rc::Rc,
     task::{Context, Poll, ready},
 };
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::{
+    task::{JoinHandle, spawn_local},
+    time::timeout,
+};
 
 /// Why there is no answer.
 pub enum Failure {
@@ -29,12 +33,12 @@ pub enum Failure {
 pub struct Download {
     body: Receiving,
     upload: Option<Sending>,
-    _counted: Stream,
+    counted: Option<Stream>,
 }
 
 /// The body of a request on its way; given up when dropped.
 struct Sending {
-    task: Option<AbortHandle>,
+    task: JoinHandle<()>,
     /// Whether it broke off.
     is_broken: Rc<Cell<bool>>,
 }
@@ -60,7 +64,7 @@ pub async fn exchange(
         Ok(answer) => Ok(answer.map(|stream| Download {
             body: Receiving::new(stream, None),
             upload,
-            _counted: counted,
+            counted: Some(counted),
         })),
         Err(_) if upload.is_some_and(|upload| upload.is_broken.get()) => Err(Failure::Body),
         Err(error) => Err(Failure::Stream(error)),
@@ -75,8 +79,6 @@ impl Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let frame = match ready!(self.body.poll_frame(cx)) {
-            // The peer has said all it wants to, and wants no more of the request (RFC 9113, 8.1).
-            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => None,
             Some(Ok(frame)) if frame.is_trailers() => {
                 self.ended();
                 Some(Ok(frame))
@@ -97,7 +99,7 @@ impl Download {
     /// The answer is whole, but the rest of the request may still be on its way.
     fn ended(&mut self) {
         if let Some(upload) = self.upload.take() {
-            upload.let_go();
+            upload.let_go(self.counted.take());
         }
     }
 }
@@ -122,22 +124,23 @@ impl Sending {
                 is_broken.set(sent.is_err());
             }
         });
-        Self {
-            task: Some(task.abort_handle()),
-            is_broken,
-        }
+        Self { task, is_broken }
     }
 
-    /// Goes on without being watched.
-    fn let_go(mut self) {
-        self.task = None;
+    /// Goes on by itself for some time, and occupies its stream until then.
+    fn let_go(mut self, counted: Option<Stream>) {
+        if !self.task.is_finished() {
+            spawn_local(async move {
+                let _counted = counted;
+                // Whatever comes of it: what is not over by then is given up.
+                let _ = timeout(REST_TIMEOUT, &mut self.task).await;
+            });
+        }
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.task.abort();
     }
 }

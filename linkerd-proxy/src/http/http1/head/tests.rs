@@ -37,7 +37,7 @@ fn a_request_has_one_framing() {
     assert_eq!(over(""), Ok(true));
     assert_eq!(over("content-length: 0\r\n"), Ok(true));
     assert_eq!(over("content-length: 4\r\n"), Ok(false));
-    assert_eq!(over("transfer-encoding: gzip, Chunked\r\n"), Ok(false));
+    assert_eq!(over("transfer-encoding: Chunked\r\n"), Ok(false));
     for (lines, want) in [
         (
             "content-length: 4\r\ntransfer-encoding: chunked\r\n",
@@ -58,6 +58,7 @@ fn a_request_has_one_framing() {
             "content-length: 99999999999999999999\r\n",
             Malformed::Length,
         ),
+        ("transfer-encoding: gzip, chunked\r\n", Malformed::Coding),
         ("transfer-encoding: chunked, gzip\r\n", Malformed::Coding),
         ("transfer-encoding: chunked, chunked\r\n", Malformed::Coding),
         ("transfer-encoding: identity\r\n", Malformed::Coding),
@@ -154,6 +155,9 @@ fn chunks_win_over_a_length_which_goes_no_further() {
     let head = parse_response(&Method::GET, text);
     assert!(matches!(head.decoder, Decoder::Chunked(_)));
     assert!(!head.message.headers().contains_key(CONTENT_LENGTH));
+    assert!(!head.keep_alive);
+    let text = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n";
+    assert!(!parse_response(&Method::GET, text).keep_alive);
 }
 
 #[test]

@@ -18,8 +18,9 @@ use std::{
 /// A client's connection.
 pub(super) struct Shared(Rc<RefCell<State>>);
 
-/// The body of a request on its way from an HTTP/1 client.
-pub struct Receiving(Rc<RefCell<State>>);
+/// The body of a request on its way from an HTTP/1 client. Once it is over it has no part in the
+/// connection any more, which may carry the next request by then.
+pub struct Receiving(Option<Rc<RefCell<State>>>);
 
 struct State {
     wire: Wire,
@@ -29,6 +30,8 @@ struct State {
     go_on: Option<Message>,
     /// The connection's task, when it waits for the body.
     server: Option<Waker>,
+    /// Whoever reads the body, when it waits for `go_on` to be written.
+    reader: Option<Waker>,
 }
 
 /// How far the body of the request has come.
@@ -49,6 +52,7 @@ impl Shared {
             body: Body::Over,
             go_on: None,
             server: None,
+            reader: None,
         })))
     }
 
@@ -69,7 +73,7 @@ impl Shared {
         // A client that has begun to send does not wait.
         let is_waiting = expects_continue && !state.wire.has_input();
         state.go_on = is_waiting.then(Message::go_on);
-        Some(Receiving(self.0.clone()))
+        Some(Receiving(Some(self.0.clone())))
     }
 
     pub fn poll_head(
@@ -84,14 +88,23 @@ impl Shared {
         self.0.borrow().wire.has_input()
     }
 
-    /// Writes what there is of an answer. With it the client learns more than that it may go on.
-    pub fn poll_write(&self, cx: &mut Context<'_>, answer: &mut Message) -> Poll<io::Result<()>> {
-        let State { wire, go_on, .. } = &mut *self.0.borrow_mut();
-        if let Some(begun) = go_on.as_mut().filter(|message| message.has_begun()) {
-            ready!(wire.poll_write(cx, begun))?;
+    /// There is an answer: with it the client learns more than that it may go on.
+    pub fn answered(&self) {
+        let mut state = self.0.borrow_mut();
+        if !state.go_on.as_ref().is_some_and(Message::has_begun) {
+            state.forget_go_on();
         }
-        *go_on = None;
-        wire.poll_write(cx, answer)
+    }
+
+    /// Writes what there is of an answer.
+    pub fn poll_write(&self, cx: &mut Context<'_>, answer: &mut Message) -> Poll<io::Result<()>> {
+        let mut state = self.0.borrow_mut();
+        let State { wire, go_on, .. } = &mut *state;
+        if let Some(begun) = go_on {
+            ready!(wire.poll_write(cx, begun))?;
+            state.forget_go_on();
+        }
+        state.wire.poll_write(cx, answer)
     }
 
     /// Ready when the client has gone. While its request is coming that is for the body to notice.
@@ -138,6 +151,13 @@ impl State {
         }
     }
 
+    fn forget_go_on(&mut self) {
+        self.go_on = None;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
     /// The body has ended, one way or the other; `reader` is who found out, if anybody did.
     fn ended(&mut self, body: Body, reader: Option<&Waker>) {
         if self.body != Body::Coming {
@@ -155,38 +175,49 @@ impl State {
 impl Receiving {
     /// Whether all of it has been read.
     pub fn is_over(&self) -> bool {
-        self.0.borrow().decoder.is_over()
+        self.0.is_none()
     }
 
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut state = self.0.borrow_mut();
+        let Some(shared) = &self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut state = shared.borrow_mut();
         let State {
             wire,
             decoder,
             go_on,
+            reader,
             ..
         } = &mut *state;
         if let Some(message) = go_on {
+            // The server may write it instead, or something better.
+            *reader = Some(cx.waker().clone());
             ready!(wire.poll_write(cx, message)).map_err(Error::Io)?;
-            *go_on = None;
+            (*go_on, *reader) = (None, None);
         }
         let frame = ready!(wire.poll_frame(cx, decoder));
-        let is_over = decoder.is_over();
         let body = match &frame {
             Some(Err(_)) => Body::Abandoned,
-            Some(Ok(_)) if !is_over => Body::Coming,
+            Some(Ok(_)) if !decoder.is_over() => Body::Coming,
             _ => Body::Over,
         };
         state.ended(body, Some(cx.waker()));
+        drop(state);
+        if body == Body::Over {
+            self.0 = None;
+        }
         Poll::Ready(frame)
     }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        self.0.borrow_mut().ended(Body::Abandoned, None);
+        if let Some(shared) = &self.0 {
+            shared.borrow_mut().ended(Body::Abandoned, None);
+        }
     }
 }
