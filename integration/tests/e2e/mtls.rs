@@ -397,8 +397,8 @@ async fn read_slowly(stream: &mut TcpStream, n: usize) -> std::io::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_arrives_though_nothing_follows() {
-    const LENGTH: usize = 8 << 20;
-    const CHUNK: &str = "800000\r\n";
+    const LENGTH: usize = 32 << 20;
+    const CHUNK: &str = "2000000\r\n";
     let arrived = Arc::new(Notify::new());
     let told = arrived.clone();
     // Neither the request nor the answer ever ends.
