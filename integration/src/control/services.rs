@@ -1,6 +1,7 @@
 //! The gRPC side of the fake control plane: each call is looked up in the shared state.
 
 use super::{Answers, STREAM_BUFFER, State, Stream, proto};
+use futures::TryStreamExt;
 use linkerd2_proxy_api::{
     destination::{
         DestinationProfile, GetDestination, Update,
@@ -24,12 +25,16 @@ use tonic::{Request, Response, Status, async_trait};
 
 /// Serves until its runtime is shut down.
 pub(super) async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    // As a control plane does: small answers should not wait for each other.
+    let incoming = TcpListenerStream::new(listener).inspect_ok(|socket| {
+        let _ = socket.set_nodelay(true);
+    });
     let services = Services { state };
     let _ = tonic::transport::Server::builder()
         .add_service(DestinationServer::new(services.clone()))
         .add_service(OutboundPoliciesServer::new(services.clone()))
         .add_service(InboundServerPoliciesServer::new(services))
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(incoming)
         .await;
 }
 
