@@ -135,7 +135,7 @@ async fn a_thousand_connections_between_sidecars_are_carried_or_closed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_much_is_in_flight_more_requests_make_no_more_connections() {
     let app = Server::start("app").await;
-    let mesh = Mesh::start(Way::Port, app.addr());
+    let mesh = Plan::new(Way::Port).patient().start(app.addr());
     app.hang(true);
     let addr = mesh.addr();
     let mut asked = Vec::new();

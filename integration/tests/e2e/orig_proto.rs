@@ -3,7 +3,7 @@
 
 use crate::rig::{
     APP_PORT, SOON, WEB, WEB_PORT,
-    mesh::{Mesh, Way},
+    mesh::{Mesh, Plan, Way},
     message::{Kind, Message},
     web,
 };
@@ -178,7 +178,7 @@ async fn exchanges_look_the_same_to_both_ends() {
     let recorder = Recorder::start().await;
     let (_control, plain) = without_mesh(recorder.server.addr());
     for way in Way::BOTH {
-        let mesh = Mesh::start(way, recorder.server.addr());
+        let mesh = Plan::new(way).patient().start(recorder.server.addr());
         let held = recorder.held.load(Ordering::SeqCst);
         let mut in_flight = Vec::new();
         for load in ["little", "much"] {
@@ -212,7 +212,7 @@ struct Carried {
 impl Carried {
     async fn start(is_much: bool) -> Self {
         let app = Server::start("app").await;
-        let mesh = Mesh::start(Way::Port, app.addr());
+        let mesh = Plan::new(Way::Port).patient().start(app.addr());
         let mut held = Vec::new();
         if is_much {
             for _ in 0..CROWD {

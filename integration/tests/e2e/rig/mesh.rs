@@ -101,6 +101,11 @@ impl Plan {
         self
     }
 
+    /// A burst of handshakes may take its time, as it does on a busy machine.
+    pub(crate) fn patient(self) -> Self {
+        self.client(|b| b.env("LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT", "10s"))
+    }
+
     /// Changes the environment of the client's sidecar.
     pub(crate) fn client(mut self, change: impl FnOnce(Builder) -> Builder + 'static) -> Self {
         self.client = Box::new(change);
