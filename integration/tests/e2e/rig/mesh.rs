@@ -101,9 +101,10 @@ impl Plan {
         self
     }
 
-    /// A burst of handshakes may take its time, as it does on a busy machine.
+    /// A burst of connections may take its time, as it does on a busy machine.
     pub(crate) fn patient(self) -> Self {
         self.client(|b| b.env("LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT", "10s"))
+            .server(|b| b.env("LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT", "10s"))
     }
 
     /// Changes the environment of the client's sidecar.
