@@ -1,7 +1,7 @@
 //! Logging to standard error, plain or JSON, with a filter that can be changed at run time.
 //!
 //! Filters are levels by target (`warn,linkerd=info`). Nothing here has spans, so filters by span would
-//! choose nothing; their parser is a regular expression engine, a twentieth of the binary.
+//! choose nothing; their parser would bring a regular expression engine.
 
 use std::collections::HashMap;
 use tracing_subscriber::{Registry, filter::Targets, fmt, prelude::*, reload};
