@@ -5,6 +5,7 @@
 //! yet, and gets a `watch` receiver; when the last receiver is dropped the stream ends. While the
 //! control plane is away nothing is forgotten: what is known stays known.
 
+mod channel;
 mod client;
 mod destination;
 mod identity;

@@ -6,7 +6,7 @@ pub mod classify;
 pub mod client;
 pub mod headers;
 pub mod http1;
-mod http2;
+pub(crate) mod http2;
 pub mod normalize;
 pub mod orig_proto;
 pub mod rescue;

@@ -228,7 +228,7 @@ impl State {
         });
         let weight = match replace || self.updated.is_none() {
             true => 0.0,
-            false => (-elapsed / decay.as_secs_f64().max(1e-3)).exp(),
+            false => libm::exp(-elapsed / decay.as_secs_f64().max(1e-3)),
         };
         self.updated = Some(now);
         self.total = self.total * weight + 1.0;

@@ -104,7 +104,7 @@ impl Ranks {
     pub(super) fn pull(&self, weight: u32) -> f64 {
         let weight = f64::from(weight);
         match self.threshold {
-            Some(threshold) if weight > 0.0 => weight / -(-weight * threshold).exp_m1(),
+            Some(threshold) if weight > 0.0 => weight / -libm::expm1(-weight * threshold),
             _ => weight,
         }
     }
@@ -125,7 +125,7 @@ impl Ranks {
         // Above 0 and at most 1, in steps of an `f64`'s precision.
         let uniform = ((self.hasher.hash_one(addr) >> 11) + 1) as f64 / (1u64 << 53) as f64;
         // Not -0.0, whose bits sort last.
-        let key = uniform.ln().abs() / f64::from(weight);
+        let key = libm::log(uniform).abs() / f64::from(weight);
         (key.to_bits(), addr)
     }
 }

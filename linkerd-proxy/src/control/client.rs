@@ -1,26 +1,15 @@
 //! The connection to one control-plane service: resolved, connected, verified and watched over.
 
-use crate::{
-    config::Service,
-    dns::Resolver,
-    identity::Identity,
-    tls::{self, Connected},
-};
-use hyper_util::rt::TokioIo;
+use super::channel::Channel;
+use crate::{config::Service, dns::Resolver, identity::Identity, io::Conn};
 use mesh_policy::endpoint::TlsIdentity;
 use rand::seq::IndexedRandom;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, sync::Mutex};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tonic::Status;
 
 /// Deadline of a connection, its handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// PINGs, so that a control plane that vanished is noticed in seconds.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 
 /// A service of the control plane.
 pub(super) struct Client {
@@ -124,59 +113,40 @@ impl Client {
     }
 
     async fn connect_to(&self, addr: SocketAddr) -> Result<Channel, Status> {
-        let unavailable = |e: String| {
-            Status::unavailable(format!("connect {} at {addr}: {e}", self.service.target))
+        let connecting = async {
+            let tcp = TcpStream::connect(addr).await?;
+            tcp.set_nodelay(true)?;
+            let conn = match &self.service.name {
+                None => Conn::new(tcp),
+                Some(name) => self.security.connect(tcp, name).await?,
+            };
+            Channel::new(conn, addr).await.map_err(io::Error::other)
         };
-        let (interval, timeout) = KEEP_ALIVE;
-        let endpoint = Endpoint::from_shared(format!("http://{addr}"))
-            .map_err(|e| unavailable(e.to_string()))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(interval)
-            .keep_alive_timeout(timeout)
-            .keep_alive_while_idle(true);
-        let connected = match &self.service.name {
-            None => endpoint.connect().await,
-            Some(name) => {
-                let (name, security) = (name.clone(), self.security.clone());
-                let dial = move |_| dial(addr, name.clone(), security.clone());
-                endpoint
-                    .connect_with_connector(tower::service_fn(dial))
-                    .await
-            }
-        };
-        connected.map_err(|e| unavailable(causes(&e)))
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        connected
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|e| {
+                Status::unavailable(format!("connect {} at {addr}: {e}", self.service.target))
+            })
     }
-}
-
-async fn dial(
-    addr: SocketAddr,
-    name: Arc<str>,
-    security: Security,
-) -> io::Result<TokioIo<tls::Stream>> {
-    let tcp = TcpStream::connect(addr).await?;
-    tcp.set_nodelay(true)?;
-    let to = TlsIdentity {
-        server_name: name.clone(),
-        identity: name,
-    };
-    let Connected { stream, .. } = security.connect(tcp, &to).await?;
-    Ok(TokioIo::new(stream))
 }
 
 // === impl Security ===
 
 impl Security {
-    async fn connect(&self, tcp: TcpStream, to: &TlsIdentity) -> io::Result<Connected> {
+    async fn connect(&self, tcp: TcpStream, name: &Arc<str>) -> io::Result<Conn> {
+        let to = TlsIdentity {
+            server_name: name.clone(),
+            identity: name.clone(),
+        };
         let client = match self {
             Self::Mutual(identity) => identity.credentials().map(|c| c.client().clone()),
             Self::Anonymous(identity) => identity.anonymous(),
         };
         let client =
             client.ok_or_else(|| io::Error::other("no certificate or trust anchors yet"))?;
-        client
-            .connect(tcp, to, false)
-            .await
-            .map_err(io::Error::other)
+        let connected = client.connect(tcp, &to, false).await;
+        Ok(Conn::tls(connected.map_err(io::Error::other)?.stream))
     }
 }
 
@@ -188,26 +158,15 @@ fn others(mut addrs: Vec<SocketAddr>, last: Option<SocketAddr>) -> Vec<SocketAdd
     addrs
 }
 
-/// An error and what caused it: tonic shows only that there was one.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         addr::Target,
-        tls::testing::{Authority, Hands, handshakes},
+        tls::{
+            self,
+            testing::{Authority, Hands, handshakes},
+        },
     };
     use tokio::{net::TcpListener, time::timeout};
 

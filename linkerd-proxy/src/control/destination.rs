@@ -1,6 +1,6 @@
 //! `Destination.Get`: the addresses behind a `name:port`.
 
-use super::{client::Client, stream};
+use super::{channel::Channel, client::Client, stream};
 use crate::balance::Endpoints;
 use indexmap::IndexMap;
 use linkerd2_proxy_api::destination::{
@@ -11,7 +11,7 @@ use mesh_policy::{
     proto::{Read, destination::Change},
 };
 use std::{net::SocketAddr, sync::Arc};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 pub(super) struct Feed {
     client: Arc<Client>,

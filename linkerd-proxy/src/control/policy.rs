@@ -1,6 +1,6 @@
 //! `OutboundPolicies.Watch` and `InboundServerPolicies.WatchPort`.
 
-use super::{Known, client::Client, stream};
+use super::{Known, channel::Channel, client::Client, stream};
 use crate::{addr::Target, config};
 use linkerd2_proxy_api::{
     inbound::{PortSpec, Server, inbound_server_policies_client::InboundServerPoliciesClient},
@@ -16,7 +16,7 @@ use mesh_policy::{
     proto::Read,
 };
 use std::sync::Arc;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 /// What holds on the workload's ports, whatever the control plane says, and until it has spoken.
 #[derive(Clone)]

@@ -3,14 +3,14 @@
 //! Of a profile this proxy takes whether the port is opaque, and which endpoint an address is.
 //! Routes, retry budgets and overrides are for later.
 
-use super::{Known, client::Client, stream};
+use super::{Known, channel::Channel, client::Client, stream};
 use crate::addr::Target;
 use linkerd2_proxy_api::destination::{
     DestinationProfile, GetDestination, destination_client::DestinationClient,
 };
 use mesh_policy::endpoint::Endpoint;
 use std::sync::Arc;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 /// What the destination service says of a target.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,7 +11,7 @@
 //! The first message after asking again replaces what was known. A message that makes no sense is
 //! logged once, counted, and changes nothing.
 
-use super::client::Client;
+use super::{channel::Channel, client::Client};
 use crate::{
     balance::backoff::Pauses,
     config::Control,
@@ -66,7 +66,7 @@ pub(super) trait Feed: Send + Sync + 'static {
     /// Asks.
     fn open(
         &self,
-        channel: tonic::transport::Channel,
+        channel: Channel,
     ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
 
     /// Takes a message and yields what is known now. `is_first` since it was last asked.

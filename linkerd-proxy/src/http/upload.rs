@@ -5,9 +5,14 @@ use crate::error::HttpError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
+    cell::Cell,
     pin::Pin,
-    task::{Context, Poll},
+    rc::Rc,
+    task::{Context, Poll, ready},
 };
+
+/// Bytes of content that have come over a connection.
+pub type Received = Rc<Cell<u64>>;
 
 /// A body on its way from a client.
 #[derive(Default)]
@@ -21,7 +26,7 @@ enum Kind {
     #[default]
     Empty,
     Http1(Receiving),
-    Http2(http2::Receiving),
+    Http2(http2::Receiving, Option<Received>),
 }
 
 impl Upload {
@@ -33,10 +38,10 @@ impl Upload {
         }
     }
 
-    /// Of an HTTP/2 request.
-    pub fn http2(body: http2::Receiving) -> Self {
+    /// Of an HTTP/2 request, counted if somebody wants to know.
+    pub fn http2(body: http2::Receiving, received: Option<Received>) -> Self {
         Self {
-            kind: Kind::Http2(body),
+            kind: Kind::Http2(body, received),
             spelling: Spelling::default(),
         }
     }
@@ -60,9 +65,14 @@ impl Body for Upload {
             Kind::Http1(body) => body
                 .poll_frame(cx)
                 .map(|frame| frame.map(|f| f.map_err(HttpError::Http1))),
-            Kind::Http2(body) => body
-                .poll_frame(cx)
-                .map(|frame| frame.map(|f| f.map_err(HttpError::Http2))),
+            Kind::Http2(body, received) => {
+                let frame = ready!(body.poll_frame(cx));
+                if let (Some(Ok(frame)), Some(received)) = (&frame, received) {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    received.set(received.get() + bytes as u64);
+                }
+                Poll::Ready(frame.map(|f| f.map_err(HttpError::Http2)))
+            }
         }
     }
 
@@ -70,7 +80,7 @@ impl Body for Upload {
         match &self.kind {
             Kind::Empty => true,
             Kind::Http1(body) => body.is_over(),
-            Kind::Http2(body) => body.is_end_stream(),
+            Kind::Http2(body, _) => body.is_end_stream(),
         }
     }
 
@@ -78,7 +88,7 @@ impl Body for Upload {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             // What is known of it is in the head.
-            Kind::Http1(_) | Kind::Http2(_) => SizeHint::default(),
+            Kind::Http1(_) | Kind::Http2(..) => SizeHint::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use self::exchange::{Failure, exchange};
 use super::{Answer, Dialer, Sent};
 use crate::{
     error::{ConnectError, Error, HttpError},
-    http::Request,
+    http::{Request, http2::ping},
     io::Conn,
     transport_header::Session,
 };
@@ -235,27 +235,9 @@ async fn run(mut driver: Driver<Conn, Bytes>, pings: Option<PingPong>, usage: Rc
         ended = ended => if let Err(error) = ended {
             tracing::debug!(%error, "HTTP/2 connection to endpoint ended");
         },
-        () = silence(pings, &usage) => tracing::debug!("HTTP/2 endpoint does not answer PING"),
+        () = ping::silence(pings, KEEP_ALIVE, || usage.streams.get() > 0) => tracing::debug!("HTTP/2 endpoint does not answer PING"),
     }
     usage.is_closed.set(true);
-}
-
-/// Completes when the peer has not answered a PING in time, while there are streams.
-async fn silence(pings: Option<PingPong>, usage: &Usage) {
-    let Some(mut pings) = pings else {
-        return std::future::pending().await;
-    };
-    let (interval, limit) = KEEP_ALIVE;
-    loop {
-        sleep(interval).await;
-        if usage.streams.get() > 0
-            && timeout(limit, pings.ping(h2::Ping::opaque()))
-                .await
-                .is_err()
-        {
-            return;
-        }
-    }
 }
 
 /// Closes idle connections while there are any.

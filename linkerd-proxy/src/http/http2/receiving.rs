@@ -3,29 +3,20 @@
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::Frame;
-use std::{
-    cell::Cell,
-    rc::Rc,
-    task::{Context, Poll, ready},
-};
-
-/// Bytes of content that have come over a connection.
-pub type Received = Rc<Cell<u64>>;
+use std::task::{Context, Poll, ready};
 
 /// The body of a message.
 pub struct Receiving {
     stream: RecvStream,
     has_data: bool,
-    received: Option<Received>,
 }
 
 impl Receiving {
-    /// The body that comes over `stream`, counted if somebody wants to know.
-    pub fn new(stream: RecvStream, received: Option<Received>) -> Self {
+    /// The body that comes over `stream`.
+    pub fn new(stream: RecvStream) -> Self {
         Self {
             stream,
             has_data: true,
-            received,
         }
     }
 
@@ -42,9 +33,6 @@ impl Receiving {
         if self.has_data {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    if let Some(received) = &self.received {
-                        received.set(received.get() + data.len() as u64);
-                    }
                     // What has passed makes room for more; it fails only for a stream that is over.
                     let _ = self.stream.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));

@@ -10,7 +10,8 @@ use crate::{
     error::{BoxError, h2_reason},
     http::{
         Response, Upload,
-        http2::{Received, Receiving, send},
+        http2::{Receiving, send},
+        upload::Received,
     },
     io::Conn,
 };
@@ -67,7 +68,7 @@ pub async fn serve_http2<H: Handler>(
             return Ok(());
         };
         farewell.has_served = true;
-        let body = |stream| Upload::http2(Receiving::new(stream, received.clone()));
+        let body = |stream| Upload::http2(Receiving::new(stream), received.clone());
         let answering = handler.clone().handle(request.map(body));
         spawn_local(answer(answering, respond));
     }

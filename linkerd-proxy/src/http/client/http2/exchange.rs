@@ -62,7 +62,7 @@ pub async fn exchange(
     let upload = (!is_whole).then(|| Sending::new(body, stream));
     match answer.await {
         Ok(answer) => Ok(answer.map(|stream| Download {
-            body: Receiving::new(stream, None),
+            body: Receiving::new(stream),
             upload,
             counted: Some(counted),
         })),

@@ -1,7 +1,7 @@
 //! PINGs on a client's connection: a client that vanished is noticed, and, where windows are to follow
 //! the bandwidth-delay product, the bytes of one round trip are counted.
 
-use crate::http::http2::Received;
+use crate::http::upload::Received;
 use h2::{Ping, PingPong};
 use std::{
     future::Future,
