@@ -37,6 +37,8 @@ pub enum Answers {
     Never,
     /// With `UNAVAILABLE`.
     Unavailable,
+    /// With `NOT_FOUND`, whatever the question.
+    NotFound,
 }
 
 type Stream<T> = mpsc::Sender<Result<T, Status>>;

@@ -202,10 +202,12 @@ impl Control {
         }
         let cluster = services.trim_start_matches("svc.");
         let mut candidates = Vec::new();
-        if let (Some(ns), false) = (&self.namespace, name.contains('.')) {
+        let dots = name.matches('.').count();
+        // `service`, or `pod.service`.
+        if let (Some(ns), 0 | 1) = (&self.namespace, dots) {
             candidates.push(format!("{name}.{ns}.{services}"));
         }
-        match name.matches('.').count() {
+        match dots {
             0 => {}
             _ if name.ends_with(".svc") => candidates.push(format!("{name}.{cluster}")),
             // `service.namespace` or `pod.service.namespace`.
@@ -243,7 +245,14 @@ mod tests {
         let control = control();
         for (name, want) in [
             ("api", &["api.demo.svc.cluster.local", "api"][..]),
-            ("api.prod", &["api.prod.svc.cluster.local", "api.prod"]),
+            (
+                "api.prod",
+                &[
+                    "api.prod.demo.svc.cluster.local",
+                    "api.prod.svc.cluster.local",
+                    "api.prod",
+                ],
+            ),
             (
                 "api.prod.svc",
                 &["api.prod.svc.cluster.local", "api.prod.svc"],

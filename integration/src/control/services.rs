@@ -60,6 +60,7 @@ impl Services {
                 Ok(())
             }
             Answers::Never => std::future::pending().await,
+            Answers::NotFound => Err(Status::not_found("not found by the test")),
             Answers::Unavailable => Err(Status::unavailable("unavailable by the test")),
         }
     }

@@ -235,6 +235,31 @@ async fn a_malformed_update_keeps_the_last_good_state() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_that_lost_what_it_knew_takes_nothing_away() {
+    let app = Server::start("app").await;
+    let both = crate::rig::Both::start(app.addr());
+    let [(_, outbound), (_, inbound)] = both.paths();
+    let port = crate::rig::APP_PORT;
+    both.control.inbound(port, proto::authenticated_port());
+    eventually::holds("the policy is in force", SOON, || async {
+        client::get(inbound, &web("/")).await.status == 403
+    })
+    .await;
+    assert_eq!(client::get(outbound, &web("/")).await.status, 200);
+    both.control.answers(Answers::NotFound);
+    both.control.drop_streams();
+    let asked = both.control.lookups().len();
+    eventually::holds("it is asked again", SOON, || async {
+        both.control.lookups().len() > asked + 6
+    })
+    .await;
+    for _ in 0..5 {
+        assert_eq!(client::get(outbound, &web("/")).await.status, 200);
+        assert_eq!(client::get(inbound, &web("/")).await.status, 403);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_malformed_inbound_policy_keeps_the_last_good_state() {
     let app = Server::start("app").await;
     let both = crate::rig::Both::start(app.addr());

@@ -49,8 +49,8 @@ impl stream::Feed for Feed {
         Endpoints::Unknown
     }
 
-    fn absent(&self) -> Endpoints {
-        Endpoints::DoesNotExist
+    fn absent(&self) -> Option<Endpoints> {
+        Some(Endpoints::DoesNotExist)
     }
 
     async fn open(&self, channel: Channel) -> Result<Streaming<Update>, Status> {

@@ -11,7 +11,7 @@ use linkerd2_proxy_api::{
 };
 use mesh_policy::{
     authz::Authorization,
-    inbound::{Required, ServerPolicy},
+    inbound::{Protocol, Required, ServerPolicy},
     outbound::OutboundPolicy,
     proto::Read,
 };
@@ -32,7 +32,10 @@ impl PortRules {
     pub fn default_policy(&self, port: u16) -> Arc<ServerPolicy> {
         let (default, networks) = (self.0.default_policy, &self.0.cluster_networks);
         let is_opaque = self.0.opaque_ports.contains(&port);
-        let policy = ServerPolicy::default_named(default, networks, is_opaque);
+        let mut policy = ServerPolicy::default_named(default, networks, is_opaque);
+        if let Protocol::Detect { timeout } = &mut policy.protocol {
+            *timeout = self.0.side.detect_timeout;
+        }
         self.applied(port, policy)
     }
 
@@ -92,8 +95,8 @@ impl stream::Feed for Outbound {
         Known::Pending
     }
 
-    fn absent(&self) -> Self::Value {
-        Known::Absent
+    fn absent(&self) -> Option<Self::Value> {
+        Some(Known::Absent)
     }
 
     async fn open(&self, channel: Channel) -> Result<Streaming<out::OutboundPolicy>, Status> {
@@ -156,8 +159,9 @@ impl stream::Feed for Inbound {
         self.rules.default_policy(self.port)
     }
 
-    fn absent(&self) -> Self::Value {
-        self.rules.default_policy(self.port)
+    fn absent(&self) -> Option<Self::Value> {
+        // The default may allow what the last policy does not.
+        None
     }
 
     async fn open(&self, channel: Channel) -> Result<Streaming<Server>, Status> {

@@ -55,8 +55,8 @@ impl stream::Feed for Feed {
         Known::Pending
     }
 
-    fn absent(&self) -> Self::Value {
-        Known::Absent
+    fn absent(&self) -> Option<Self::Value> {
+        Some(Known::Absent)
     }
 
     async fn open(&self, channel: Channel) -> Result<Streaming<DestinationProfile>, Status> {

@@ -60,8 +60,8 @@ pub(super) trait Feed: Send + Sync + 'static {
     /// Published before the first message.
     fn initial(&self) -> Self::Value;
 
-    /// Published when the control plane knows of no such thing.
-    fn absent(&self) -> Self::Value;
+    /// Published when the control plane knows of no such thing; `None`: what there is stays in force.
+    fn absent(&self) -> Option<Self::Value>;
 
     /// Asks.
     fn open(
@@ -230,7 +230,7 @@ impl<F: Feed> Follower<F> {
             Err(status) => status,
         };
         if is_not_known(&status) {
-            self.publish(self.feed.absent());
+            self.forget(status.code());
             return End::NotKnown;
         }
         if status.code() != Code::Cancelled {
@@ -298,6 +298,17 @@ impl<F: Feed> Follower<F> {
                     self.last_problem = Some(problem);
                 }
             }
+        }
+    }
+
+    /// The control plane knows of no such thing. One that has lost what it knew, or something else in
+    /// its place, says so, too: what is known stays unless the question itself is refused.
+    fn forget(&self, code: Code) {
+        let is_refused = matches!(code, Code::InvalidArgument | Code::FailedPrecondition);
+        if let Some(absent) = self.feed.absent()
+            && (is_refused || *self.tx.borrow() == self.feed.initial())
+        {
+            self.publish(absent);
         }
     }
 
