@@ -24,6 +24,7 @@ pub struct Dial {
     config: Connect,
     meter: Meter,
     secure: Option<Secure>,
+    is_own: bool,
 }
 
 /// How an endpoint that is meshed is reached.
@@ -56,7 +57,13 @@ impl Dial {
             config,
             meter,
             secure,
+            is_own: false,
         }
+    }
+
+    /// That there is this very proxy if `is_own`, so that it is not dialled.
+    pub fn unless_own(self, is_own: bool) -> Self {
+        Self { is_own, ..self }
     }
 
     /// What is dialled: the workload's address, also where its proxy's own port stands for it.
@@ -120,6 +127,9 @@ impl Dial {
     }
 
     async fn open(&self) -> Result<Dialled, ConnectError> {
+        if self.is_own {
+            return Err(ConnectError::Own { addr: self.addr });
+        }
         let Some(secure) = &self.secure else {
             let tcp = self.tcp(self.addr).await?;
             return Ok(Dialled {

@@ -114,6 +114,12 @@ pub enum ConnectError {
         /// Where to.
         addr: SocketAddr,
     },
+    /// The endpoint is this very proxy: what is sent there would come back.
+    #[error("connect {addr}: this very proxy listens there; name the application's port instead")]
+    Own {
+        /// Where to.
+        addr: SocketAddr,
+    },
     /// HTTP/2 did not come about on the connection.
     #[error("connect {addr}: {source}")]
     Handshake {

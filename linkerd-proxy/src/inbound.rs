@@ -19,7 +19,7 @@ mod port;
 use self::{
     app::App,
     peer::{Access, Peer},
-    port::{Port, Ports},
+    port::{Counted, Port, Ports},
 };
 use crate::{
     config,
@@ -39,7 +39,7 @@ use crate::{
     io::{Conn, copy::copy_both},
     limit::Limit,
     listen::original_dst,
-    metrics::{Registry, label, labels::Tls},
+    metrics::{Registry, errors::Errors, labels::Tls},
     tls,
 };
 use http::Version;
@@ -64,6 +64,7 @@ pub struct Inbound {
     identity: Identity,
     ports: Ports,
     metrics: Arc<Registry>,
+    tcp_errors: Errors,
     in_flight: Limit,
     dialled_ahead: Limit,
     drain: Signal,
@@ -91,10 +92,11 @@ impl Inbound {
         Rc::new(Self {
             in_flight: Limit::new(inbound.side.max_in_flight / config.cores),
             dialled_ahead: Limit::new(detect::first::MAX_DIALLED_AHEAD),
-            ports: Ports::new(&inbound, discovery, metrics.clone()),
+            metrics: metrics.clone(),
+            tcp_errors: Errors::new(&metrics, "inbound_tcp_errors_total"),
+            ports: Ports::new(&inbound, discovery, metrics),
             config: inbound,
             identity,
-            metrics,
             drain,
         })
     }
@@ -131,7 +133,6 @@ impl Inbound {
                     .await
             }
             Protocol::Http1 | Protocol::Http2 | Protocol::Grpc | Protocol::Tls => {
-                port.speaks.set(Speaks::Client);
                 let timeout = self.config.side.detect_timeout;
                 self.detect(conn, peer(Tls::NoTlsFromRemote), port, timeout)
                     .await
@@ -161,17 +162,22 @@ impl Inbound {
     ) -> Result<(), BoxError> {
         // Another proxy begins with TLS, also where the server is the one to speak first.
         let may_be_meshed = !peer.is_meshed() && self.identity.name().is_some();
-        let ahead = match port.speaks.get() {
-            Speaks::Client => None,
-            Speaks::Server if !may_be_meshed || is_silent(&mut conn).await => {
-                return Box::pin(self.opaque(conn, peer, port, None)).await;
-            }
-            Speaks::Server => None,
-            Speaks::Unknown => Box::pin(self.dial_ahead(&mut conn, &peer, &port)).await?,
+        let speaks = port.speaks.get();
+        let patience = match may_be_meshed {
+            true => speaks.patience_with_proxies(),
+            false => speaks.patience(),
         };
-        if ahead.is_some() && port.speaks.get() == Speaks::Server {
-            return Box::pin(self.opaque(conn, peer, port, ahead)).await;
-        }
+        let ahead = match port.is_detected() {
+            true => Box::pin(self.dial_ahead(&mut conn, &peer, &port, patience)).await?,
+            false => None,
+        };
+        let ahead = match ahead {
+            Some((app, First::Server)) => {
+                return Box::pin(self.opaque(conn, peer, port, Some(app))).await;
+            }
+            Some((app, First::Client)) => Some(app),
+            Some((_, First::HttpServer)) | None => None,
+        };
         let peer = match detect(&mut conn, timeout).await? {
             detect::Protocol::Http1 => {
                 drop(ahead);
@@ -195,14 +201,15 @@ impl Inbound {
     }
 
     /// When the client stays silent, connects to the application and waits for whichever speaks
-    /// first. Returns the connection, if it was made.
+    /// first. Returns the connection, if it was made, and who spoke.
     async fn dial_ahead(
         &self,
         conn: &mut Conn,
         peer: &Peer,
         port: &Port,
-    ) -> Result<Option<Conn>, BoxError> {
-        if !is_silent(conn).await {
+        patience: Duration,
+    ) -> Result<Option<(Conn, First)>, BoxError> {
+        if !is_silent(conn, patience).await {
             return Ok(None);
         }
         let Some(_room) = self.dialled_ahead.take() else {
@@ -210,10 +217,11 @@ impl Inbound {
         };
         let permit = self.authorize_tcp(peer, port)?;
         let mut app = port.app.connect(&permit).await?;
-        if first_to_speak(conn, &mut app).await? == First::Server {
+        let first = first_to_speak(conn, &mut app).await?;
+        if first == First::Server {
             port.speaks.set(Speaks::Server);
         }
-        Ok(Some(app))
+        Ok(Some((app, first)))
     }
 
     // === tls: terminate ===
@@ -258,7 +266,7 @@ impl Inbound {
             };
         accepted.inspect_err(|error| {
             tracing::info!(%client, error, "TLS handshake refused");
-            self.count_tcp_error("tls");
+            self.tcp_errors.count("tls");
         })
     }
 
@@ -316,7 +324,7 @@ impl Inbound {
         };
         tracing::debug!(%error, "request failed");
         if !matches!(error, Error::Unauthorized(_)) {
-            access.port().count_http_error(error.name());
+            access.port().count(Counted::HttpError(error.name()));
         }
         if context.version == Version::HTTP_2 && h2_reason(&error).is_some() {
             // The application reset the stream: so is the client's, for the same reason.
@@ -372,7 +380,7 @@ impl Inbound {
                 .app
                 .connect(&permit)
                 .await
-                .inspect_err(|_| self.count_tcp_error("i/o"))?,
+                .inspect_err(|_| self.tcp_errors.count("i/o"))?,
         };
         let mut copying = std::pin::pin!(copy_both(&mut conn, &mut app));
         loop {
@@ -381,7 +389,7 @@ impl Inbound {
                 // Without a sender the last policy stays in force.
                 Ok(()) = policy.changed() => {
                     if let Err(deny) = peer.authorize(&policy.borrow_and_update()) {
-                        port.count_tcp_authz("inbound_tcp_authz_terminate_total", peer.tls(), None);
+                        port.count(Counted::Tcp("inbound_tcp_authz_terminate_total", peer.tls().clone(), None));
                         return Err(deny.into());
                     }
                 }
@@ -393,21 +401,19 @@ impl Inbound {
         let decided = peer.authorize(&port.policy());
         match &decided {
             Ok(permit) => {
-                let by = Some(&**permit.authorization());
-                port.count_tcp_authz("inbound_tcp_authz_allow_total", peer.tls(), by);
+                let (tls, by) = (peer.tls().clone(), permit.authorization().clone());
+                port.count(Counted::Tcp("inbound_tcp_authz_allow_total", tls, Some(by)));
             }
             Err(deny) => {
-                port.count_tcp_authz("inbound_tcp_authz_deny_total", peer.tls(), None);
+                port.count(Counted::Tcp(
+                    "inbound_tcp_authz_deny_total",
+                    peer.tls().clone(),
+                    None,
+                ));
                 tracing::info!(%deny, "connection denied");
             }
         }
         decided
-    }
-
-    fn count_tcp_error(&self, error: &'static str) {
-        self.metrics
-            .counter("inbound_tcp_errors_total", vec![label("error", error)])
-            .increment(1);
     }
 }
 

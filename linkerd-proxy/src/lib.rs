@@ -59,13 +59,15 @@ const EX_USAGE: u8 = 64;
 /// cannot start, 0 when it was told to stop and did.
 pub fn main() -> ExitCode {
     let env: HashMap<String, String> = std::env::vars().collect();
-    let log = match log::init(&env) {
-        Ok(log) => log,
-        Err(error) => return invalid(&error),
-    };
-    let config = match config::Config::from_env(env.clone()) {
-        Ok(config) => config,
-        Err(error) => return invalid(&error),
+    let (log, config) = (log::init(&env), config::Config::from_env(env.clone()));
+    let (log, config) = match (log, config) {
+        (Ok(log), Ok(config)) => (log, config),
+        (log, config) => {
+            let problems = [log.err(), config.err()].into_iter().flatten();
+            eprintln!("linkerd-proxy: invalid configuration:");
+            problems.for_each(|invalid| eprintln!("{invalid}"));
+            return ExitCode::from(EX_USAGE);
+        }
     };
     match app::run(config, env, log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,9 +76,4 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn invalid(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("linkerd-proxy: invalid configuration:\n{error}");
-    ExitCode::from(EX_USAGE)
 }

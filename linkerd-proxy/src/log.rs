@@ -3,6 +3,7 @@
 //! Filters are levels by target (`warn,linkerd=info`). Nothing here has spans, so filters by span would
 //! choose nothing; their parser would bring a regular expression engine.
 
+use crate::config::Invalid;
 use std::collections::HashMap;
 use tracing_subscriber::{Registry, filter::Targets, fmt, prelude::*, reload};
 
@@ -21,8 +22,8 @@ pub struct BadFilter(String);
 ///
 /// # Errors
 ///
-/// A filter or format that cannot be read; then nothing is logged.
-pub fn init(vars: &HashMap<String, String>) -> Result<Handle, BadFilter> {
+/// A filter or format that cannot be read, or both; then nothing is logged.
+pub fn init(vars: &HashMap<String, String>) -> Result<Handle, Invalid> {
     let get = |name: &str| vars.get(name).map(|v| v.trim()).filter(|v| !v.is_empty());
     let filter = get("LINKERD2_PROXY_LOG").unwrap_or(DEFAULT_FILTER);
     if filter.eq_ignore_ascii_case("off") {
@@ -30,15 +31,20 @@ pub fn init(vars: &HashMap<String, String>) -> Result<Handle, BadFilter> {
     }
     let format = get("LINKERD2_PROXY_LOG_FORMAT").unwrap_or("PLAIN");
     let is_json = match format {
-        f if f.eq_ignore_ascii_case("json") => true,
-        f if f.eq_ignore_ascii_case("plain") => false,
-        f => {
-            return Err(BadFilter(format!(
-                "LINKERD2_PROXY_LOG_FORMAT: {f:?} is neither PLAIN nor JSON"
-            )));
+        f if f.eq_ignore_ascii_case("json") => Ok(true),
+        f if f.eq_ignore_ascii_case("plain") => Ok(false),
+        f => Err(format!(
+            "LINKERD2_PROXY_LOG_FORMAT: {f:?} is neither PLAIN nor JSON"
+        )),
+    };
+    let filter = parse(filter).map_err(|e| format!("LINKERD2_PROXY_LOG: {e}"));
+    let (filter, is_json) = match (filter, is_json) {
+        (Ok(filter), Ok(is_json)) => (filter, is_json),
+        (filter, is_json) => {
+            let problems = [filter.err(), is_json.err()];
+            return Err(Invalid(problems.into_iter().flatten().collect()));
         }
     };
-    let filter = parse(filter).map_err(|e| BadFilter(format!("LINKERD2_PROXY_LOG: {e}")))?;
     let (filter, handle) = reload::Layer::new(filter);
     let plain = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
@@ -47,7 +53,7 @@ pub fn init(vars: &HashMap<String, String>) -> Result<Handle, BadFilter> {
     } else {
         registry.with(plain.with_ansi(false)).try_init()
     };
-    set.map_err(|e| BadFilter(e.to_string()))?;
+    set.map_err(|e| Invalid(vec![e.to_string()]))?;
     Ok(Handle(Some(handle)))
 }
 

@@ -1,10 +1,11 @@
 //! What the proxy counts: the registry, and one module for each group of families.
 //!
 //! Names, labels and buckets are Linkerd's, so that its dashboards and `linkerd viz` queries work.
-//! Handles are resolved when a stack is built, never while a request passes. Counters are relaxed
+//! Handles are resolved when a stack is built, or when a status or an error is first met. Counters are relaxed
 //! atomics and the only thing that workers share on the request path.
 
 pub mod detect;
+pub mod errors;
 pub mod http;
 pub mod identity;
 mod kept;

@@ -1,9 +1,8 @@
 //! The outbound path: from an application's connect() to an endpoint's socket.
 //!
 //! ```text
-//! accept -> discover -> detect -+- http: serve -> route -> backend -> endpoint -+-> connect
-//!                               +- tls:  route by SNI  -> backend --------------+
-//!                               +- opaque:                backend --------------+
+//! accept -> discover -> detect -+- http: serve -> route -> backend -> endpoint -+-> dial
+//!                               +- tls, opaque:           backend --------------+
 //! ```
 //!
 //! Read from top to bottom: one chapter for each arrow. `dial` is [`crate::dial`] and
@@ -40,10 +39,16 @@ use crate::{
     io::{Conn, copy::copy_both},
     limit::{Limit, Room},
     listen::original_dst,
-    metrics::{Registry, label},
+    metrics::{
+        Labels, Registry,
+        errors::Errors,
+        label,
+        labels::{self, Direction, Tls},
+        transport::Transport,
+    },
 };
 use http::{Method, Version};
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 use tokio::{net::TcpStream, time::Instant};
 
 /// Endpoints a request is offered to, when connections to them cannot be made.
@@ -53,12 +58,13 @@ const MAX_ATTEMPTS: usize = 3;
 pub struct Outbound {
     config: config::Outbound,
     destinations: Destinations,
-    metrics: Arc<Registry>,
+    /// Counts the connections of the forward proxy's clients.
+    forwarded: Arc<Transport>,
+    http_errors: Errors,
+    tcp_errors: Errors,
     in_flight: Limit,
     dialled_ahead: Limit,
     drain: Signal,
-    /// Where this proxy itself listens: calls to it would come back.
-    own: Vec<SocketAddr>,
 }
 
 impl Outbound {
@@ -71,21 +77,15 @@ impl Outbound {
         drain: Signal,
     ) -> Rc<Self> {
         let outbound = config.outbound.clone();
-        let inbound = &config.inbound.side.listen;
-        let local = Local::new(identity, &config.inbound);
+        let local = Local::new(identity, &outbound, &config.inbound);
         Rc::new(Self {
-            own: outbound
-                .side
-                .listen
-                .iter()
-                .chain(inbound)
-                .copied()
-                .collect(),
             in_flight: Limit::new(outbound.side.max_in_flight / config.cores),
             dialled_ahead: Limit::new(detect::first::MAX_DIALLED_AHEAD),
-            destinations: Destinations::new(&outbound, discovery, local, metrics.clone()),
+            forwarded: Transport::new(&metrics, accepted_by_listener(&outbound.side)),
+            http_errors: Errors::new(&metrics, "outbound_http_errors_total"),
+            tcp_errors: Errors::new(&metrics, "outbound_tcp_errors_total"),
+            destinations: Destinations::new(&outbound, discovery, local, metrics),
             config: outbound,
-            metrics,
             drain,
         })
     }
@@ -99,7 +99,10 @@ impl Outbound {
         let target = mapped.or_else(|| original_dst(conn.tcp()).map(Target::Addr));
         let carried = match &target {
             Some(target) => self.carry(conn, target).await,
-            None => self.forward_proxy(conn).await,
+            None => {
+                self.forward_proxy(conn.metered(self.forwarded.open()))
+                    .await
+            }
         };
         if let Err(error) = carried {
             tracing::debug!(error, "outbound connection ended");
@@ -111,16 +114,11 @@ impl Outbound {
         let dst = self
             .discover(target)
             .await
-            .inspect_err(|e| self.count_tcp_error(e))?;
+            .inspect_err(|e| self.tcp_errors.count(e.name()))?;
         let conn = conn.metered(dst.accepted());
         let stack = dst.stack();
         match &stack.protocol {
-            Protocol::Detect { timeout, .. } => self.detect(conn, dst, *timeout).await,
-            Protocol::Http(_) => {
-                dst.speaks.set(Speaks::Client);
-                self.detect(conn, dst, self.config.side.detect_timeout)
-                    .await
-            }
+            Protocol::Detect { .. } | Protocol::Http(_) => self.detect(conn, dst).await,
             Protocol::Opaque(_) => Box::pin(self.opaque(conn, &dst, None)).await,
         }
     }
@@ -139,7 +137,7 @@ impl Outbound {
 
     async fn discover(&self, target: &Target) -> Result<Rc<Destination>, Error> {
         match target {
-            Target::Addr(addr) if self.own.contains(addr) => Err(Error::Loop {
+            Target::Addr(addr) if self.destinations.is_own_listener(*addr) => Err(Error::Loop {
                 target: target.clone(),
             }),
             target => self.destinations.discover(target).await,
@@ -149,22 +147,20 @@ impl Outbound {
     // === detect ===
 
     /// Finds out what the connection speaks, and goes on accordingly.
-    async fn detect(
-        self: &Rc<Self>,
-        mut conn: Conn,
-        dst: Rc<Destination>,
-        timeout: Duration,
-    ) -> Result<(), BoxError> {
+    async fn detect(self: &Rc<Self>, mut conn: Conn, dst: Rc<Destination>) -> Result<(), BoxError> {
         let started = Instant::now();
-        let ahead = match dst.speaks.get() {
-            Speaks::Client => None,
-            Speaks::Server => return Box::pin(self.opaque(conn, &dst, None)).await,
-            Speaks::Unknown => Box::pin(self.dial_ahead(&mut conn, &dst)).await?,
+        let ahead = match dst.stack().opaque() {
+            Some(_) => Box::pin(self.dial_ahead(&mut conn, &dst)).await?,
+            None => None,
         };
-        if dst.speaks.get() == Speaks::Server {
-            return Box::pin(self.opaque(conn, &dst, ahead)).await;
-        }
-        let detected = detect(&mut conn, timeout).await;
+        let ahead = match ahead {
+            Some((server, First::Server)) => {
+                return Box::pin(self.opaque(conn, &dst, Some(server))).await;
+            }
+            Some((server, First::Client)) => Some(server),
+            Some((_, First::HttpServer)) | None => None,
+        };
+        let detected = detect(&mut conn, self.config.side.detect_timeout).await;
         dst.stack().detect.detected(&detected, started.elapsed());
         let protocol = detected?;
         match protocol {
@@ -182,24 +178,25 @@ impl Outbound {
     }
 
     /// When the client stays silent, connects to the server it wants and waits for whichever
-    /// speaks first. Returns the connection, if it was made.
+    /// speaks first. Returns the connection, if it was made, and who spoke.
     async fn dial_ahead(
         &self,
         conn: &mut Conn,
         dst: &Destination,
-    ) -> Result<Option<Dialled>, BoxError> {
-        if !is_silent(conn).await {
+    ) -> Result<Option<(Dialled, First)>, BoxError> {
+        if !is_silent(conn, dst.speaks.get().patience()).await {
             return Ok(None);
         }
         let Some(_room) = self.dialled_ahead.take() else {
             return Ok(None);
         };
         let mut server = self.connect(dst).await?;
-        if first_to_speak(conn, &mut server.conn).await? == First::Server {
+        let first = first_to_speak(conn, &mut server.conn).await?;
+        if first == First::Server {
             dst.speaks.set(Speaks::Server);
             tracing::debug!(dst = %dst.target, "server speaks first");
         }
-        Ok(Some(server))
+        Ok(Some((server, first)))
     }
 
     // === http: serve ===
@@ -251,12 +248,7 @@ impl Outbound {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        self.metrics
-            .counter(
-                "outbound_http_errors_total",
-                vec![label("error", error.name())],
-            )
-            .increment(1);
+        self.http_errors.count(error.name());
         tracing::debug!(%error, "request failed");
         if context.version == Version::HTTP_2 && h2_reason(&error).is_some() {
             // The endpoint reset the stream: so is the client's, for the same reason.
@@ -289,8 +281,9 @@ impl Outbound {
             }
         };
         normalize::request(head)?;
+        let version = head.version();
         let stack = dst.stack();
-        let picked = stack.http().and_then(|route| route.pick());
+        let picked = stack.http(version).and_then(|route| route.pick());
         let no_backend = || Error::NoBackend {
             target: dst.target.clone(),
         };
@@ -373,7 +366,7 @@ impl Outbound {
             None => self
                 .connect(dst)
                 .await
-                .inspect_err(|e| self.count_tcp_error(e))?,
+                .inspect_err(|e| self.tcp_errors.count(e.name()))?,
         };
         Ok(copy_both(&mut conn, &mut server.conn).await?)
     }
@@ -412,17 +405,6 @@ impl Outbound {
             attempts += 1;
         }
     }
-
-    // === counting ===
-
-    fn count_tcp_error(&self, error: &Error) {
-        self.metrics
-            .counter(
-                "outbound_tcp_errors_total",
-                vec![label("error", error.name())],
-            )
-            .increment(1);
-    }
 }
 
 /// The client of an HTTP connection: to one target, or, without one, of the forward proxy.
@@ -453,6 +435,16 @@ struct Outgoing<'a> {
 struct Dialled {
     conn: Conn,
     _lease: Lease<OpaqueEndpoint>,
+}
+
+/// Labels of connections that are for the forward proxy: their target is the listener itself.
+fn accepted_by_listener(side: &config::Side) -> Labels {
+    let mut labels = vec![Direction::Outbound.label(), label("peer", "src")];
+    if let Some(listener) = side.listen.first() {
+        labels::target(&mut labels, *listener);
+    }
+    Tls::Loopback.append(&mut labels);
+    labels
 }
 
 /// Agrees to a `CONNECT`: the connection becomes one to `target`.

@@ -7,6 +7,8 @@ use integration::{control::ControlPlane, eventually, proxy, scrape};
 async fn all_errors_are_listed_and_the_exit_code_is_64() {
     let control = ControlPlane::start();
     let (status, output) = proxy::with(&control)
+        .env("LINKERD2_PROXY_LOG", "linkerd=loud")
+        .env("LINKERD2_PROXY_LOG_FORMAT", "XML")
         .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "nowhere")
         .env("LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT", "1.5s")
         .env("LINKERD2_PROXY_OUTBOUND_MAX_IN_FLIGHT", "many")
@@ -16,6 +18,8 @@ async fn all_errors_are_listed_and_the_exit_code_is_64() {
         .run();
     assert_eq!(status.code(), Some(64), "{output}");
     for name in [
+        "LINKERD2_PROXY_LOG:",
+        "LINKERD2_PROXY_LOG_FORMAT",
         "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR",
         "LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT",
         "LINKERD2_PROXY_OUTBOUND_MAX_IN_FLIGHT",

@@ -1,14 +1,17 @@
 //! Telling protocols apart by their first bytes.
 
-use crate::rig::{APP_PORT, Both, SOON, WEB};
+use crate::rig::{APP_PORT, Both, SOON, web};
+use hyper::{Response, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use integration::{
-    client,
-    control::proto::{self, Policy},
+    client::{self, Client},
+    control::proto,
     eventually,
     server::Server,
     tcp::{self, Raw},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use tokio::io::AsyncWriteExt;
 
 /// A ClientHello for `example.com`, as small as one can be.
 fn client_hello() -> Vec<u8> {
@@ -105,13 +108,10 @@ async fn tls_passes_through_untouched() {
 async fn undecided_bytes_pass_at_the_deadline() {
     let server = tcp::Server::echo().await;
     let both = Both::with(server.addr(), |builder| {
-        builder
-            .env("LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT", "500ms")
-            .env("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "500ms")
+        builder.env("LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT", "500ms")
     });
-    // Policy has a deadline, too.
+    // Outbound, the ten seconds of the policy are not followed; inbound it has the last word.
     let soon = Duration::from_millis(500);
-    both.control.policy(WEB, &Policy::new(WEB).detect(soon));
     both.control.inbound(APP_PORT, proto::detected_port(soon));
     for (path, addr) in both.paths() {
         eventually::holds(&format!("{path}: the policy is in force"), SOON, || async {
@@ -127,6 +127,94 @@ async fn undecided_bytes_pass_at_the_deadline() {
         raw.expect("GE").await;
         raw.send("T is no request\n").await;
         raw.expect("T is no request\n").await;
+    }
+}
+
+/// Connects without a word, and waits until the server was dialled for it.
+async fn silent(addr: SocketAddr, server: &tcp::Server) -> Raw {
+    let before = server.accepted();
+    let raw = Raw::connect(addr).await;
+    eventually::holds("the server is dialled", SOON, || async {
+        server.accepted() > before
+    })
+    .await;
+    raw
+}
+
+/// HTTP requests to this application that were seen as such.
+fn requests(both: &Both, path: &str) -> f64 {
+    both.proxy.metric("request_total", &[("direction", path)])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_client_of_an_http_2_server_spoils_nothing() {
+    let server = tcp::Server::start(|stream| async move {
+        let answer = |_| async { Ok::<_, Infallible>(Response::new(client::empty())) };
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let served = server.serve_connection(TokioIo::new(stream), service_fn(answer));
+        served.await.map_err(io::Error::other)
+    })
+    .await;
+    let settings = Raw::connect(server.addr()).await.take(9).await;
+    assert_eq!(settings[3], 4, "its settings come unasked");
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let silent = silent(addr, &server).await;
+        for _ in 0..5 {
+            let mut client = Client::http2(addr).await;
+            let answer = client.send(client::request(&web("/"))).await;
+            assert_eq!(answer.status, 200, "{path}");
+        }
+        // In the end it speaks, too.
+        let client = Client::http2_over(silent.into_stream()).await;
+        let mut client = client.expect("HTTP/2");
+        let answer = client.send(client::request(&web("/"))).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(requests(&both, path), 6.0, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_gives_up_a_silent_client_spoils_nothing() {
+    let server = tcp::Server::start(|mut stream| async move {
+        let head = tokio::time::timeout(SOON / 20, tcp::read_head(&mut stream)).await;
+        let answer = match head {
+            Ok(_) => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            Err(_) => "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n",
+        };
+        stream.write_all(answer.as_bytes()).await
+    })
+    .await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut idle = silent(addr, &server).await;
+        // Long enough for the server to have given up.
+        tokio::time::sleep(SOON / 10).await;
+        for n in 1..=5 {
+            assert_eq!(client::get(addr, &web("/")).await.status, 200, "{path}");
+            assert_eq!(requests(&both, path), f64::from(n), "{path}");
+        }
+        idle.send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+            .await;
+        assert_eq!(idle.answer().await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_speaks_first_is_heard_whoever_called_before() {
+    let server = tcp::Server::greeting("220 ready\r\n").await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut stray = Raw::connect(addr).await;
+        stray
+            .send("GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+            .await;
+        assert_eq!(stray.answer().await.status, 502, "{path}");
+        for _ in 0..2 {
+            let mut raw = Raw::connect(addr).await;
+            let greeting = raw.expect("220 ready\r\n");
+            eventually::within(&format!("{path}: the greeting"), SOON, greeting).await;
+        }
     }
 }
 

@@ -10,7 +10,10 @@ use integration::{
     tcp,
 };
 use socket2::{Domain, Socket, Type};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 /// An address whose accept queue is full, so that connects to it hang.
 fn black_hole() -> (SocketAddr, Vec<Socket>) {
@@ -222,13 +225,27 @@ async fn an_endpoint_that_breaks_off_before_the_answer_is_a_bad_gateway() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_to_the_proxy_itself_is_no_loop() {
-    let outbound = Outbound::start(1).await;
-    let own = outbound.proxy.outbound();
-    let uri = format!("http://{own}/");
-    let answer = eventually::within("an answer", SOON, client::get(own, &uri)).await;
-    assert!(answer.status.as_u16() >= 400, "{answer:?}");
-    let counted = outbound
-        .proxy
-        .metric("request_total", &[("direction", "outbound")]);
-    assert!(counted <= 1.0, "it went round {counted} times");
+    // A port of its own: as a wildcard it is taken on all addresses.
+    let port = {
+        let free = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
+        free.local_addr().expect("its address").port()
+    };
+    let any = format!("0.0.0.0:{port}");
+    let outbound = Outbound::with(1, |builder| {
+        builder.env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", &any)
+    })
+    .await;
+    let own = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for (name, status) in [
+        (own.to_string(), 508),
+        (format!("127.1.2.3:{port}"), 508),
+        // By name it is only known when it is dialled.
+        (format!("localhost:{port}"), 502),
+    ] {
+        let uri = format!("http://{name}/");
+        let answer = eventually::within("an answer", SOON, client::get(own, &uri)).await;
+        assert_eq!(answer.status.as_u16(), status, "{name}: {answer:?}");
+    }
+    let counted = outbound.proxy.metric("outbound_http_errors_total", &[]);
+    assert_eq!(counted, 3.0, "none went round");
 }

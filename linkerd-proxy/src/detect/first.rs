@@ -4,9 +4,13 @@
 //! stalls unless its port is declared opaque. Here a client that is silent for a moment has its
 //! server dialled, and then both are listened to: whoever speaks first decides. A client that
 //! spoke is detected as ever (if it turns out to be HTTP, the connection that was dialled ahead is
-//! dropped); a server that spoke makes the connection opaque, at once. What was seen is remembered
-//! per target, so that the next connection neither waits nor dials in vain. Where both stay
-//! silent there is nothing to forward and nothing to decide.
+//! dropped); a server that spoke makes the connection opaque, at once, unless what it said is HTTP:
+//! a server of HTTP/2 may send its settings before the client's, and one of HTTP/1 may tell a
+//! silent client that its time is over. Where both stay silent there is nothing to forward and
+//! nothing to decide.
+//!
+//! What was seen is remembered per target, but only for how long the next silence is waited out: it
+//! decides nothing about the next connection, so that one odd client cannot spoil a port for all.
 
 use crate::io::Conn;
 use std::{io, time::Duration};
@@ -15,6 +19,13 @@ use tokio::time::timeout;
 /// How long a silent client is waited for before its server is dialled. Clients that speak first
 /// do so well within it.
 const SILENCE: Duration = Duration::from_millis(50);
+
+/// The same where clients were seen to speak first: then silence is most likely an idle one, whose
+/// server need not know of it yet.
+const LONG_SILENCE: Duration = Duration::from_secs(1);
+
+/// As much of what a server says first as tells HTTP from the rest: the header of an HTTP/2 frame.
+const GREETING: usize = 9;
 
 /// Connections that may be dialled ahead of silent clients at once, per worker and direction;
 /// more clients just wait.
@@ -26,9 +37,9 @@ pub enum Speaks {
     /// Nobody has yet.
     #[default]
     Unknown,
-    /// The client: there is no point in dialling ahead.
+    /// The client, in HTTP: its server is dialled late.
     Client,
-    /// The server: there is no point in waiting for the client.
+    /// The server: it is dialled at once.
     Server,
 }
 
@@ -39,11 +50,32 @@ pub enum First {
     Client,
     /// The server.
     Server,
+    /// The server, but it speaks HTTP, in which it is the client's turn.
+    HttpServer,
 }
 
-/// Whether the client has said nothing for a moment.
-pub async fn is_silent(client: &mut Conn) -> bool {
-    timeout(SILENCE, client.peekable()).await.is_err()
+// === impl Speaks ===
+
+impl Speaks {
+    /// How long the next client may be silent before its server is dialled.
+    pub fn patience(self) -> Duration {
+        match self {
+            Self::Unknown => SILENCE,
+            Self::Client => LONG_SILENCE,
+            Self::Server => Duration::ZERO,
+        }
+    }
+
+    /// The same where the client may be another proxy, which begins with TLS also where the server
+    /// is the one to speak first.
+    pub fn patience_with_proxies(self) -> Duration {
+        self.patience().max(SILENCE)
+    }
+}
+
+/// Whether the client says nothing for so long.
+pub async fn is_silent(client: &mut Conn, patience: Duration) -> bool {
+    timeout(patience, client.peekable()).await.is_err()
 }
 
 /// Waits until one of both speaks.
@@ -59,7 +91,7 @@ pub async fn first_to_speak(client: &mut Conn, server: &mut Conn) -> io::Result<
         biased;
         first = client.peekable() => first.map(|_| First::Client),
         first = server.peekable() => match first {
-            Ok(true) => Ok(First::Server),
+            Ok(true) => server.with_peeked(GREETING, judge),
             Ok(false) => return Err(io::ErrorKind::ConnectionAborted.into()),
             Err(error) => Err(error),
         },
@@ -68,4 +100,41 @@ pub async fn first_to_speak(client: &mut Conn, server: &mut Conn) -> io::Result<
         client.reset_on_close();
         server.reset_on_close();
     })
+}
+
+/// Judges the first bytes that a server said.
+fn judge(greeting: &[u8]) -> First {
+    // A SETTINGS frame of the connection, not an acknowledgement (RFC 9113, section 6.5).
+    let is_settings = matches!(greeting, [_, _, length, 4, 0, 0, 0, 0, 0] if length % 6 == 0);
+    match is_settings || greeting.starts_with(b"HTTP/1.") {
+        true => First::HttpServer,
+        false => First::Server,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_told_from_servers_that_greet() {
+        for http in [
+            &b"\0\0\0\x04\0\0\0\0\0"[..],
+            b"\0\0\x24\x04\0\0\0\0\0",
+            b"HTTP/1.1 ",
+            b"HTTP/1.0 ",
+        ] {
+            assert_eq!(judge(http), First::HttpServer, "{http:?}");
+        }
+        for other in [
+            &b"220 mail."[..],
+            b"SSH-2.0-O",
+            // MySQL: length and sequence number, then the protocol's version.
+            b"\x4a\0\0\0\x0a8.0.",
+            b"+",
+            b"\0\0\0\x04\x01\0\0\0\0",
+        ] {
+            assert_eq!(judge(other), First::Server, "{other:?}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ impl Inbound {
     fn refuse(&self, client: IpAddr, why: impl Into<BoxError>) -> BoxError {
         let why = why.into();
         tracing::info!(%client, why, "refused");
-        self.count_tcp_error("direct");
+        self.tcp_errors.count("direct");
         why
     }
 

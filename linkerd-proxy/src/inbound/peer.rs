@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection, and what that client may do on a port.
 
-use super::port::{Granted, Port};
+use super::port::{Counted, Granted, Port};
 use crate::{error::Error, metrics::labels::Tls};
 use http::HeaderValue;
 use mesh_policy::{
@@ -127,7 +127,8 @@ impl Access {
                 Ok((permit.clone(), granted.clone()))
             }
             Err(deny) => {
-                self.port.count_http_denied(self.peer.tls());
+                self.port
+                    .count(Counted::HttpDenied(self.peer.tls().clone()));
                 tracing::info!(%deny, "request denied");
                 Err(deny.clone().into())
             }

@@ -13,7 +13,11 @@ use crate::{
     },
 };
 use ahash::AHashMap;
-use mesh_policy::{Meta, authz::Permit, inbound::ServerPolicy};
+use mesh_policy::{
+    Meta,
+    authz::Permit,
+    inbound::{Protocol, ServerPolicy},
+};
 use metrics::Counter;
 use std::{
     cell::{Cell, RefCell},
@@ -62,6 +66,18 @@ struct Policy {
     current: Arc<ServerPolicy>,
     granted: Kept<(Arc<Meta>, Tls), Rc<Granted>>,
     accepted: Kept<Tls, Arc<Transport>>,
+    counted: Kept<Counted, Counter>,
+}
+
+/// What is counted besides connections, and requests that were allowed.
+#[derive(Clone, PartialEq)]
+pub enum Counted {
+    /// A request was denied.
+    HttpDenied(Tls),
+    /// A request failed here (`inbound_http_errors_total`).
+    HttpError(&'static str),
+    /// What this family counts was decided on a connection, by an authorization if it was allowed.
+    Tcp(&'static str, Tls, Option<Arc<Meta>>),
 }
 
 /// What requests of a client count for that one authorization allowed.
@@ -169,6 +185,11 @@ impl Port {
         transport.open()
     }
 
+    /// Whether anything may be spoken there.
+    pub fn is_detected(&self) -> bool {
+        matches!(self.policy().protocol, Protocol::Detect { .. })
+    }
+
     /// What requests count for that `permit` allowed to a client whose connection is `tls`.
     pub fn granted(&self, permit: &Permit, tls: &Tls) -> Rc<Granted> {
         let mut policy = self.policy.borrow_mut();
@@ -179,39 +200,13 @@ impl Port {
         policy.granted.get_or_make(&key, make)
     }
 
-    /// Counts a request that was denied.
-    pub fn count_http_denied(&self, tls: &Tls) {
-        let mut labels = Labels::new();
-        self.label(&mut labels);
-        tls.append(&mut labels);
-        self.metrics
-            .counter("inbound_http_authz_deny_total", labels)
-            .increment(1);
-    }
-
-    /// Counts a decision on a connection.
-    pub fn count_tcp_authz(&self, name: &'static str, tls: &Tls, by: Option<&Meta>) {
-        let mut labels = Labels::new();
-        self.label(&mut labels);
-        if let Some(by) = by {
-            labels::resource(&mut labels, "authz", by);
-        }
-        tls.append(&mut labels);
-        self.metrics.counter(name, labels).increment(1);
-    }
-
-    /// Counts a request that failed here (`inbound_http_errors_total`).
-    pub fn count_http_error(&self, error: &'static str) {
-        let mut labels = vec![label("error", error)];
-        self.label(&mut labels);
-        self.metrics
-            .counter("inbound_http_errors_total", labels)
-            .increment(1);
-    }
-
-    fn label(&self, labels: &mut Labels) {
-        labels::target(labels, self.mapped.listen);
-        labels::server(labels, &self.policy().meta, self.mapped.listen.port());
+    /// Counts what happened.
+    pub fn count(&self, what: Counted) {
+        self.refreshed(|_| ());
+        let mut policy = self.policy.borrow_mut();
+        let server = policy.current.meta.clone();
+        let make = || what.counter(&server, self.mapped, &self.metrics);
+        policy.counted.get_or_make(&what, make).increment(1);
     }
 
     /// Uses the policy after taking the news, if there are any.
@@ -235,6 +230,7 @@ impl Policy {
             current,
             granted: Kept(VecDeque::new()),
             accepted: Kept(VecDeque::new()),
+            counted: Kept(VecDeque::new()),
         }
     }
 }
@@ -252,6 +248,34 @@ impl<K: Clone + PartialEq, V: Clone> Kept<K, V> {
         let made = make();
         self.0.push_back((key.clone(), made.clone()));
         made
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn counter(&self, server: &Meta, mapped: Mapped, registry: &Registry) -> Counter {
+        let mut labels = Labels::new();
+        if let Self::HttpError(error) = self {
+            labels.push(label("error", *error));
+        }
+        labels::target(&mut labels, mapped.listen);
+        labels::server(&mut labels, server, mapped.listen.port());
+        let family = match self {
+            Self::HttpDenied(tls) => {
+                tls.append(&mut labels);
+                "inbound_http_authz_deny_total"
+            }
+            Self::HttpError(_) => "inbound_http_errors_total",
+            Self::Tcp(family, tls, by) => {
+                if let Some(by) = by {
+                    labels::resource(&mut labels, "authz", by);
+                }
+                tls.append(&mut labels);
+                family
+            }
+        };
+        registry.counter(family, labels)
     }
 }
 

@@ -23,6 +23,7 @@ use mesh_policy::{
 };
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -119,6 +120,11 @@ impl Destinations {
             entry.destination.get_or_try_init(make).await.cloned()
         });
         made.await
+    }
+
+    /// Whether this very proxy listens at `addr` for what others send on.
+    pub fn is_own_listener(&self, addr: SocketAddr) -> bool {
+        self.shared.local.is_own_listener(addr)
     }
 
     fn insert(&self, target: &Target) -> Rc<Entry> {

@@ -25,7 +25,7 @@ use mesh_policy::endpoint::Endpoint as Metadata;
 use std::{
     cell::LazyCell,
     collections::HashSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     rc::{Rc, Weak},
     sync::Arc,
 };
@@ -43,6 +43,8 @@ pub struct Local {
     ips: HashSet<IpAddr>,
     /// Listeners of this very proxy, which are reached as any other's.
     mapped: HashSet<SocketAddr>,
+    /// Listeners of this very proxy that take what others send on: calls to them would come back.
+    own: Vec<SocketAddr>,
 }
 
 /// An endpoint that requests are sent to.
@@ -100,7 +102,8 @@ impl NewOutbound {
     fn dial(self: &Rc<Self>, metadata: &Metadata) -> Dial {
         let connect = self.shared.config.side.connect;
         let secure = self.shared.local.secure(metadata);
-        Dial::new(metadata.addr, connect, self.meter(metadata), secure)
+        let is_own = self.shared.local.is_own_listener(metadata.addr);
+        Dial::new(metadata.addr, connect, self.meter(metadata), secure).unless_own(is_own)
     }
 
     /// Counts connections to an endpoint, once there are any.
@@ -153,13 +156,23 @@ impl NewEndpoint for NewOpaque {
 // === impl Local ===
 
 impl Local {
-    /// A workload that is `identity`, with the addresses and listeners of `inbound`.
-    pub fn new(identity: Identity, inbound: &config::Inbound) -> Self {
+    /// A workload that is `identity`, with the addresses and listeners of both sides.
+    pub fn new(identity: Identity, outbound: &config::Outbound, inbound: &config::Inbound) -> Self {
+        let own = outbound.side.listen.iter().chain(&inbound.side.listen);
         Self {
             identity,
             ips: inbound.ips.clone(),
             mapped: inbound.ports.iter().map(|(listen, _)| *listen).collect(),
+            own: own.copied().collect(),
         }
+    }
+
+    /// Whether this very proxy listens at `addr` for what others send on.
+    pub fn is_own_listener(&self, addr: SocketAddr) -> bool {
+        self.own.iter().any(|own| {
+            let is_any = own.ip().is_unspecified() && own.port() == addr.port();
+            *own == addr || (is_any && is_of_this_host(addr.ip()))
+        })
     }
 
     /// How an endpoint is reached if it is meshed, and so are we.
@@ -186,6 +199,11 @@ impl Local {
             },
         }
     }
+}
+
+/// Only addresses of the host itself can be bound.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 // === impl HttpEndpoint ===

@@ -14,7 +14,7 @@ use crate::{
     http::classify::Class,
     metrics::{detect::Detect, http, labels},
 };
-use ::http::StatusCode;
+use ::http::{StatusCode, Version};
 use mesh_policy::{
     Meta,
     outbound::{self as policy, Backend, BackendKind, FailureAccrual, OutboundPolicy, Route},
@@ -35,15 +35,15 @@ pub struct Stack {
 pub enum Protocol {
     /// By its first bytes.
     Detect {
-        /// How long undecided ones may take.
-        timeout: Duration,
-        /// For HTTP of either version.
-        http: HttpRoute,
+        /// For HTTP/1.
+        http1: Rc<HttpRoute>,
+        /// For HTTP/2: the same unless the policy makes a difference.
+        http2: Rc<HttpRoute>,
         /// For the rest.
         opaque: OpaqueRoute,
     },
     /// As HTTP.
-    Http(HttpRoute),
+    Http(Rc<HttpRoute>),
     /// Not at all.
     Opaque(OpaqueRoute),
 }
@@ -96,19 +96,24 @@ impl Stack {
     /// The stack for `policy`, which takes over from `old` what stays the same.
     pub fn new(shared: &Rc<Shared>, policy: &OutboundPolicy, old: Option<&Stack>) -> Self {
         let parent = &policy.parent;
-        let http = |http: &policy::Http| HttpRoute::new(shared, parent, http, old);
+        let http = |http: &policy::Http| Rc::new(HttpRoute::new(shared, parent, http, old));
         let opaque = |opaque: &policy::Opaque| OpaqueRoute::new(shared, parent, opaque, old);
         let protocol = match &policy.protocol {
+            // As in Linkerd the policy's timeout is not followed: the proxy has one of its own.
             policy::Protocol::Detect {
                 http1,
+                http2,
                 opaque: rest,
-                timeout,
-                ..
-            } => Protocol::Detect {
-                timeout: *timeout,
-                http: http(http1),
-                opaque: opaque(rest),
-            },
+                timeout: _,
+            } => {
+                let first = http(http1);
+                let is_same = http1 == http2;
+                Protocol::Detect {
+                    http2: if is_same { first.clone() } else { http(http2) },
+                    http1: first,
+                    opaque: opaque(rest),
+                }
+            }
             policy::Protocol::Http1(route)
             | policy::Protocol::Http2(route)
             | policy::Protocol::Grpc(route) => Protocol::Http(http(route)),
@@ -125,12 +130,22 @@ impl Stack {
         }
     }
 
-    /// Where requests go, if they are looked at.
-    pub fn http(&self) -> Option<&HttpRoute> {
+    /// Where requests go that come over `version`, if they are looked at.
+    pub fn http(&self, version: Version) -> Option<&HttpRoute> {
         match &self.protocol {
-            Protocol::Detect { http, .. } | Protocol::Http(http) => Some(http),
+            Protocol::Detect { http2, .. } if version == Version::HTTP_2 => Some(http2),
+            Protocol::Detect { http1: http, .. } | Protocol::Http(http) => Some(http),
             Protocol::Opaque(_) => None,
         }
+    }
+
+    /// The backends of all requests.
+    fn http_backends(&self) -> impl Iterator<Item = &Rc<HttpBackend>> {
+        let routes = [Version::HTTP_11, Version::HTTP_2].map(|version| self.http(version));
+        routes
+            .into_iter()
+            .flatten()
+            .flat_map(|route| route.backends.iter())
     }
 
     /// Where connections go that are not HTTP.
@@ -149,11 +164,10 @@ impl HttpRoute {
         http: &policy::Http,
         old: Option<&Stack>,
     ) -> Self {
-        let old = old.and_then(Stack::http);
         let make = |backend: &Backend| {
             let made_for = MadeFor::new(backend, http.failure_accrual, &http.route, parent);
             let same = |b: &&Rc<HttpBackend>| b.made_for == made_for;
-            let kept = old.and_then(|old| old.backends.iter().find(same).cloned());
+            let kept = old.and_then(|old| old.http_backends().find(same).cloned());
             kept.unwrap_or_else(|| HttpBackend::new(shared, made_for))
         };
         Self {
