@@ -9,7 +9,11 @@ pub mod proto;
 mod services;
 
 use self::proto::{Endpoint, Policy};
-use linkerd2_proxy_api::{destination::Update, inbound::Server, outbound::OutboundPolicy};
+use linkerd2_proxy_api::{
+    destination::{DestinationProfile, Update},
+    inbound::Server,
+    outbound::OutboundPolicy,
+};
 use parking_lot::Mutex;
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -48,11 +52,12 @@ struct State {
     answers: Answers,
     endpoints: HashMap<String, Vec<Endpoint>>,
     policies: HashMap<String, OutboundPolicy>,
+    profiles: HashMap<String, DestinationProfile>,
     servers: HashMap<u16, Server>,
     destination_streams: Vec<(String, Stream<Update>)>,
     policy_streams: Vec<(String, Stream<OutboundPolicy>)>,
     server_streams: Vec<(u16, Stream<Server>)>,
-    profile_streams: Vec<Stream<linkerd2_proxy_api::destination::DestinationProfile>>,
+    profile_streams: Vec<(String, Stream<DestinationProfile>)>,
     lookups: Vec<String>,
 }
 
@@ -153,6 +158,14 @@ impl ControlPlane {
         self.send_policy(target, policy);
     }
 
+    /// The profile of a target, `name:port` or `ip:port`; sent to whoever follows it.
+    pub fn profile(&self, target: &str, profile: DestinationProfile) {
+        let mut state = self.state.lock();
+        let streams = state.profile_streams.iter().filter(|(to, _)| to == target);
+        streams.for_each(|(_, stream)| send(stream, profile.clone()));
+        state.profiles.insert(target.to_owned(), profile);
+    }
+
     /// The endpoints of `path`, ordinary ones; what is new is added, what is gone removed.
     pub fn endpoints(&self, path: &str, endpoints: &[SocketAddr]) {
         let endpoints: Vec<_> = endpoints.iter().copied().map(Endpoint::from).collect();
@@ -240,7 +253,7 @@ impl ControlPlane {
             + state
                 .profile_streams
                 .iter()
-                .filter(|s| !s.is_closed())
+                .filter(|(_, s)| !s.is_closed())
                 .count()
     }
 

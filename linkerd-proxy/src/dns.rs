@@ -175,32 +175,4 @@ fn pod_ip(host: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pod_addresses_are_read_from_srv_targets() {
-        assert_eq!(
-            pod_ip("10-1-2-3.dst.l5d.svc.cluster.local."),
-            "10.1.2.3".parse().ok()
-        );
-        assert_eq!(pod_ip("fd00--1.dst."), "fd00::1".parse().ok());
-        assert_eq!(pod_ip("pod-0.dst."), None);
-    }
-
-    #[test]
-    fn answers_are_used_for_as_long_as_they_hold_within_bounds() {
-        let secs = |n| Some(Duration::from_secs(n));
-        for (ttl, bounds, want) in [
-            (60, (None, None), 60),
-            (1, (None, None), 5),
-            (1, (None, secs(2)), 5),
-            (60, (secs(120), None), 120),
-            (600, (None, secs(90)), 90),
-            (600, (secs(120), secs(90)), 90),
-        ] {
-            let used = clamp(Duration::from_secs(ttl), bounds);
-            assert_eq!(Some(used), secs(want), "{ttl} s within {bounds:?}");
-        }
-    }
-}
+mod tests;

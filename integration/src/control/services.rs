@@ -109,18 +109,17 @@ impl Destination for Services {
         let path = request.into_inner().path;
         self.called(format!("GetProfile {path}")).await?;
         let mut state = self.state.lock();
-        let Some((name, _)) = path
-            .rsplit_once(':')
-            .filter(|_| state.policies.contains_key(&path))
-        else {
-            return Err(Status::invalid_argument(format!("no such service: {path}")));
-        };
-        let profile = DestinationProfile {
-            fully_qualified_name: name.to_owned(),
-            ..Default::default()
+        let name = path.rsplit_once(':').map_or("", |(name, _)| name);
+        let profile = match state.profiles.get(&path) {
+            Some(profile) => profile.clone(),
+            None if state.policies.contains_key(&path) => DestinationProfile {
+                fully_qualified_name: name.to_owned(),
+                ..Default::default()
+            },
+            None => return Err(Status::invalid_argument(format!("no such service: {path}"))),
         };
         let (sender, answer) = stream(profile);
-        state.profile_streams.push(sender);
+        state.profile_streams.push((path, sender));
         answer
     }
 }

@@ -77,6 +77,13 @@ async fn the_log_level_can_be_read_and_changed() {
             .body
             .contains("linkerd=debug")
     );
+    assert!(!proxy.log().contains("request failed"));
+    let uri = format!("http://{}/", tcp::refusing());
+    assert_eq!(client::get(proxy.outbound(), &uri).await.status, 502);
+    eventually::holds("more is logged", SOON, || async {
+        proxy.log().contains("request failed")
+    })
+    .await;
     let bad = proxy.ask("PUT", "/proxy-log-level", "linkerd=nonsense=5");
     assert_eq!(bad.status, 400, "{}", bad.body);
     let wrong = proxy.ask("POST", "/proxy-log-level", "info");

@@ -14,6 +14,7 @@ use integration::{
     server::Server,
     tcp::{self, Raw},
 };
+use linkerd2_proxy_api::destination::{DestinationProfile, WeightedAddr};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -298,6 +299,50 @@ async fn an_opaque_service_is_not_looked_into() {
     let mut raw = Raw::connect(outbound.proxy.port(WEB_PORT)).await;
     raw.send(bytes).await;
     raw.expect(bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_makes_a_port_opaque_whatever_the_policy_says() {
+    let echo = tcp::Server::echo().await;
+    let outbound = Outbound::start(1).await;
+    outbound.control.endpoints(WEB, &[echo.addr()]);
+    let bytes = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
+    let mut raw = Raw::connect(outbound.proxy.port(WEB_PORT)).await;
+    raw.send(bytes).await;
+    assert_eq!(raw.answer().await.status, 502, "an echo is no answer");
+    let opaque = DestinationProfile {
+        opaque_protocol: true,
+        ..Default::default()
+    };
+    outbound.control.profile(WEB, opaque);
+    eventually::holds("it is not looked into any more", SOON, || async {
+        let mut raw = Raw::connect(outbound.proxy.port(WEB_PORT)).await;
+        raw.send(bytes).await;
+        raw.take(4).await == b"GET "
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_is_the_endpoint_that_its_profile_says() {
+    let app = Server::start("app").await;
+    let outbound = Outbound::with(1, |b| {
+        b.env("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", "127.0.0.0/8")
+    })
+    .await;
+    let address = tcp::refusing();
+    let profile = DestinationProfile {
+        endpoint: Some(WeightedAddr {
+            addr: Some(proto::tcp(app.addr())),
+            weight: 10_000,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    outbound.control.profile(&address.to_string(), profile);
+    let uri = format!("http://{address}/");
+    let answer = client::get(outbound.proxy.outbound(), &uri).await;
+    assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

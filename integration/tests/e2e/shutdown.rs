@@ -1,6 +1,10 @@
 //! Stopping without losing anything.
 
-use crate::rig::{Both, Outbound, SOON, web};
+use crate::rig::{
+    Both, Outbound, SOON, WEB,
+    mesh::{Mesh, Way},
+    web,
+};
 use integration::{
     client::{self, Client},
     eventually,
@@ -42,6 +46,38 @@ async fn draining_under_load_fails_no_request() {
         .wait(SOON * 3)
         .expect("it ends when all is done");
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_drains_under_load_costs_no_request() {
+    let app = Server::start("app").await;
+    app.delay(Duration::from_millis(20));
+    let other = Server::start("other").await;
+    let mut mesh = Mesh::start(Way::Port, app.addr());
+    let addr = mesh.addr();
+    let http1 = Load::http1(addr, &web("/"))
+        .rate(100)
+        .connections(16)
+        .start();
+    let http2 = Load::http2(addr, &web("/")).rate(100).start();
+    eventually::holds("load runs", SOON, || async {
+        http1.report().ok > 50 && http2.report().ok > 50
+    })
+    .await;
+    // As in a rollout: the other one is there, then this one is told to go.
+    mesh.control.endpoints(WEB, &[other.addr()]);
+    mesh.server.terminate();
+    let status = mesh
+        .server
+        .wait(SOON * 3)
+        .expect("it ends when all is done");
+    assert_eq!(status.code(), Some(0));
+    eventually::holds("the other one serves", SOON, || async {
+        other.requests() > 50
+    })
+    .await;
+    http1.stop().await.assert_no_failure();
+    http2.stop().await.assert_no_failure();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,7 @@ fn missing() -> Option<String> {
 }
 
 #[test]
-fn a_redirected_connection_reaches_its_original_destination() {
+fn redirected_connections_reach_their_original_destinations() {
     if let Some(why) = missing() {
         eprintln!("skipped: {why}");
         return;
@@ -48,11 +48,25 @@ fn a_redirected_connection_reaches_its_original_destination() {
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{stderr}");
-    let mut lines = stdout.lines();
-    assert_eq!(lines.next(), Some("original"), "{stderr}");
-    let counted = lines.next().unwrap_or_default();
-    assert!(
-        counted.contains("target_addr=\"127.0.0.9:9999\""),
-        "{counted}"
-    );
+    let has = |line: &str| {
+        assert!(
+            stdout.contains(line),
+            "{line:?} is not in:\n{stdout}{stderr}"
+        )
+    };
+    for (direction, port) in [("outbound", 9999), ("inbound", 8888)] {
+        has(&format!("10.9.9.9 {port}\n"));
+        has(&format!(
+            "direction=\"{direction}\",target_addr=\"10.9.9.9:{port}\""
+        ));
+    }
+    if stdout.contains("fd00::9 9999\n") {
+        has("fd00::9 8888\n");
+        has("target_addr=\"[fd00::9]:9999\"");
+    } else {
+        eprintln!("skipped for IPv6: ip6tables cannot redirect here");
+    }
+    // Who comes from elsewhere may look, not change.
+    has("change from 127.0.0.1 204\n");
+    has("change from 10.9.9.9 403\n");
 }

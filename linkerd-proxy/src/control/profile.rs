@@ -72,6 +72,10 @@ impl stream::Feed for Feed {
     }
 
     fn take(&mut self, message: DestinationProfile, _: bool) -> Result<Self::Value, String> {
+        if !message.routes.is_empty() || !message.dst_overrides.is_empty() {
+            let target = &self.target;
+            tracing::debug!(%target, "not acted on: routes and overrides of a service profile");
+        }
         let endpoint = message.endpoint.map(Endpoint::try_from).transpose();
         let endpoint = endpoint.map_err(|e| format!("endpoint: {e}"))?;
         Ok(Known::Value(Arc::new(Profile {
