@@ -1,6 +1,8 @@
 //! A balancer over the endpoints of one backend: power of two choices over [`ewma`], in place.
 //!
-//! There is no worker task between a request and its endpoint. A request picks among the endpoints
+//! There is no worker task between a request and its endpoint. `tower::balance` would need one: it is
+//! asked for readiness by `&mut`, so requests would share it by a queue that each of them goes through.
+//! Of tower, only the set of ready endpoints is used. A request picks among the endpoints
 //! that are in use and ready ([`pool`]); of many, only as many are in use as the load needs
 //! ([`aperture`]). One driver task per balancer applies discovery's updates and polls the endpoints that
 //! are not ready ([`gate`]). Only when none is does a request wait: at most as many as the queue's
