@@ -9,6 +9,7 @@
 //! | `/headers` | the request's line and headers as the body |
 //! | `/trailers` | a body with trailers |
 //! | `/hang` | none |
+//! | `/events` | a head, and of the body nothing ever |
 //! | `/early` | 200 without reading the request's body |
 //! | `/upgrade` | 101, then an echo |
 //! | gRPC, any path | the message back, then `grpc-status` in trailers |
@@ -82,6 +83,7 @@ async fn by_path(request: Request<Incoming>) -> Response<Body> {
         "headers" => text(describe(&request)),
         "trailers" => trailers(),
         "hang" => std::future::pending().await,
+        "events" => Response::new(StreamBody::new(futures::stream::pending()).boxed_unsync()),
         "early" => text("early".to_owned()),
         "upgrade" => upgrade(request),
         _ => {

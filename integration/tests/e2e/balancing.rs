@@ -167,6 +167,53 @@ async fn http_2_requests_are_balanced_one_by_one() {
     }
 }
 
+/// While a request for `path` is out at one of three replicas, each of them gets its share of the others.
+async fn starves_nobody(path: &str, answer: &str) {
+    let outbound = Outbound::start(3).await;
+    for server in &outbound.replicas {
+        server.delay(Duration::from_millis(5));
+    }
+    let load = || {
+        Load::http1(outbound.addr(), &web("/"))
+            .rate(100)
+            .connections(16)
+    };
+    load().run(Duration::from_secs(1)).await.assert_no_failure();
+    let before: usize = outbound.replicas.iter().map(Server::requests).sum();
+    let mut quiet = tcp::Raw::connect(outbound.addr()).await;
+    quiet
+        .send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n"
+        ))
+        .await;
+    eventually::holds("it is out", SOON, || async {
+        outbound
+            .replicas
+            .iter()
+            .map(Server::requests)
+            .sum::<usize>()
+            > before
+    })
+    .await;
+    quiet.expect(answer).await;
+    let report = load().run(Duration::from_secs(10)).await;
+    report.assert_no_failure();
+    let equal = report.total() / 3;
+    for name in ["r0", "r1", "r2"] {
+        assert!(report.of(name) > equal / 3, "{:?}", report.by_server);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_does_not_starve_its_replica() {
+    starves_nobody("/hang", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_quiet_does_not_starve_its_replica() {
+    starves_nobody("/events", "HTTP/1.1 200").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_replica_gets_its_share() {
     let outbound = Outbound::start(2).await;

@@ -8,15 +8,22 @@
 //!   `p / (1 - p) x penalty`: what one would wait for a success, were each failure to cost the
 //!   penalty.
 //! - **Silence is not speed.** While requests are out and nothing comes back, the latency is at
-//!   least the age of that silence, so an endpoint that hangs is left after a few requests.
+//!   least the age of that silence, so an endpoint that hangs is left after a few requests. A request
+//!   that was overtaken by later ones is no silence, and no load: it is slow by its nature ([`quiet`]).
+//!   An answer has come back when its head has, however long its body takes.
 //! - **What is avoided is tried again.** The estimate does not fade by itself; instead an endpoint
 //!   that got no request for a while is due for a trial, whose outcome replaces what was known.
 //!   The pause doubles from 2 s to 8 s while trials do not win it back, so an endpoint that
-//!   recovered is in use within ten seconds, and one that did not costs next to nothing.
+//!   recovered is in use within ten seconds, and one that did not costs next to nothing. It goes on
+//!   doubling to about a minute while all that is out at the endpoint stays out, or an endpoint that
+//!   hangs would be given one request after another.
 //!
 //! An answer that took far longer than the best of its endpoint is late; that is for the balancer's
 //! [`Vitals`] to know.
 
+mod quiet;
+
+use self::quiet::Generations;
 use super::vitals::Vitals;
 use mesh_policy::outbound::Load as Params;
 use std::{cell::Cell, rc::Rc, time::Duration};
@@ -27,6 +34,9 @@ const TRIAL_MIN: Duration = Duration::from_secs(2);
 
 /// Longest pause; below the ten seconds in which a returned endpoint has to be in use.
 const TRIAL_MAX: Duration = Duration::from_secs(8);
+
+/// Longest pause for one that has answered nothing since the last trials.
+const TRIAL_MAX_SILENT: Duration = Duration::from_secs(64);
 
 /// Failures never cost more than this many penalties.
 const MAX_PENALTIES: f64 = 100.0;
@@ -60,8 +70,9 @@ struct State {
     failed: f64,
     /// When the three above were last decayed; `None` before the first answer.
     updated: Option<Instant>,
-    pending: u32,
-    /// Of those pending, the ones that have their answer and stay (connections).
+    /// Requests without an answer.
+    requests: Generations,
+    /// Connections that were made and stay.
     held: u32,
     /// When something last came back, or the first of those in flight left.
     moved: Instant,
@@ -74,9 +85,22 @@ struct State {
 pub struct InFlight {
     load: Rc<PeakEwma>,
     start: Instant,
+    generation: u32,
     is_trial: bool,
-    is_held: bool,
-    is_over: bool,
+    stage: Stage,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// There is no answer.
+    Out,
+    /// A connection was made, and stays.
+    Held,
+    /// The answer is, or begins as, a success.
+    Succeeded,
+    /// It is a failure.
+    Failed,
 }
 
 // === impl PeakEwma ===
@@ -91,7 +115,7 @@ impl PeakEwma {
                 total: 0.0,
                 failed: 0.0,
                 updated: None,
-                pending: 0,
+                requests: Generations::new(now),
                 held: 0,
                 moved: now,
                 picked: None,
@@ -106,17 +130,18 @@ impl PeakEwma {
     pub fn cost(&self, weight: f64, now: Instant) -> f64 {
         let s = self.state.get();
         let latency = s.rtt.max(s.silence(now)) + s.failure_cost(self.params.penalty);
-        latency * (f64::from(s.pending) / weight + 1.0)
+        latency * (f64::from(s.requests.out() + s.held) / weight + 1.0)
     }
 
     /// Whether it has had no request for so long that its cost says little.
     pub fn is_due(&self, now: Instant) -> bool {
         let s = self.state.get();
-        let rested = s
-            .picked
-            .is_none_or(|p| now.saturating_duration_since(p) >= s.trial_pause);
-        // One that hangs is not tried while what it holds may still come back.
-        rested && s.pending == s.held
+        let pause = match s.requests.out() {
+            0 => s.trial_pause.min(TRIAL_MAX),
+            _ => s.trial_pause,
+        };
+        s.picked
+            .is_none_or(|p| now.saturating_duration_since(p) >= pause)
     }
 
     /// Whether most of what it answers are failures, or it hangs.
@@ -139,13 +164,13 @@ impl PeakEwma {
     /// Counts a request that leaves now, as a trial or because of its cost.
     pub fn start(self: &Rc<Self>, is_trial: bool, now: Instant) -> InFlight {
         let mut s = self.state.get();
-        if s.pending == s.held {
+        if s.requests.out() == 0 {
             s.moved = now;
         }
-        s.pending += 1;
+        let generation = s.requests.leave(now);
         s.picked = Some(now);
         s.trial_pause = if is_trial {
-            (s.trial_pause * 2).min(TRIAL_MAX)
+            (s.trial_pause * 2).min(TRIAL_MAX_SILENT)
         } else {
             TRIAL_MIN
         };
@@ -153,50 +178,69 @@ impl PeakEwma {
         InFlight {
             load: self.clone(),
             start: now,
+            generation,
             is_trial,
-            is_held: false,
-            is_over: false,
+            stage: Stage::Out,
         }
     }
 
-    fn end(&self, started: Instant, failed: bool, is_trial: bool, now: Instant) {
-        let rtt = now.saturating_duration_since(started).as_secs_f64();
+    fn end(&self, request: &InFlight, failed: bool, now: Instant) {
+        let rtt = now.saturating_duration_since(request.start).as_secs_f64();
         let mut s = self.state.get();
-        s.pending = s.pending.saturating_sub(1);
+        let was_quiet = s.requests.over(request.generation);
+        s.requests.answered(request.generation, now);
         s.moved = now;
-        if !failed {
-            self.vitals.answered(rtt > s.expected() + LATENESS);
+        s.trial_pause = s.trial_pause.min(TRIAL_MAX);
+        if was_quiet {
+            s.count(failed, s.weight(self.params.decay, now), now);
+        } else {
+            if !failed {
+                self.vitals.answered(rtt > s.expected() + LATENESS);
+            }
+            let weight = match request.is_trial {
+                true => 0.0,
+                false => s.weight(self.params.decay, now),
+            };
+            s.learn(rtt, failed, weight, now);
         }
-        s.learn(rtt, failed, is_trial, self.params.decay, now);
+        self.state.set(s);
+    }
+
+    /// What began as a success ended as a failure.
+    fn revoke(&self) {
+        let mut s = self.state.get();
+        s.failed = (s.failed + 1.0).min(s.total);
         self.state.set(s);
     }
 
     /// The answer came, but what it belongs to stays in flight.
-    fn hold(&self, started: Instant, is_trial: bool) {
-        self.end(started, false, is_trial, Instant::now());
+    fn hold(&self, request: &InFlight) {
+        self.end(request, false, Instant::now());
         let mut s = self.state.get();
-        s.pending += 1;
         s.held += 1;
         self.state.set(s);
     }
 
     fn release(&self) {
         let mut s = self.state.get();
-        s.pending = s.pending.saturating_sub(1);
         s.held = s.held.saturating_sub(1);
         self.state.set(s);
     }
 
-    /// Nobody waited for the answer: all that is known is that it took longer than this.
-    fn give_up(&self, waited: Duration) {
+    /// Nobody waited for the answer: all that is known is that it took longer than this, which says
+    /// nothing of a request that is quiet.
+    fn give_up(&self, request: &InFlight) {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(request.start).as_secs_f64();
         let mut s = self.state.get();
-        s.pending = s.pending.saturating_sub(1);
-        s.moved = Instant::now();
-        s.rtt = s.rtt.max(waited.as_secs_f64());
-        self.state.set(s);
-        if waited.as_secs_f64() > s.expected() + LATENESS {
-            self.vitals.answered(true);
+        if !s.requests.over(request.generation) {
+            s.moved = now;
+            s.rtt = s.rtt.max(waited);
+            if waited > s.expected() + LATENESS {
+                self.vitals.answered(true);
+            }
         }
+        self.state.set(s);
     }
 }
 
@@ -205,7 +249,7 @@ impl PeakEwma {
 impl State {
     /// How long nothing has come back, though something is out.
     fn silence(&self, now: Instant) -> f64 {
-        match self.pending - self.held {
+        match self.requests.out() {
             0 => 0.0,
             _ => now.saturating_duration_since(self.moved).as_secs_f64(),
         }
@@ -222,24 +266,37 @@ impl State {
         odds.min(MAX_PENALTIES) * penalty.as_secs_f64()
     }
 
-    fn learn(&mut self, rtt: f64, failed: bool, replace: bool, decay: Duration, now: Instant) {
-        let elapsed = self.updated.map_or(0.0, |then| {
+    /// What remains of what was known.
+    fn weight(&self, decay: Duration, now: Instant) -> f64 {
+        match self.updated {
+            None => 0.0,
+            Some(_) => libm::exp(-self.age(now) / decay.as_secs_f64().max(1e-3)),
+        }
+    }
+
+    /// Seconds since something was learned.
+    fn age(&self, now: Instant) -> f64 {
+        self.updated.map_or(0.0, |then| {
             now.saturating_duration_since(then).as_secs_f64()
-        });
-        let weight = match replace || self.updated.is_none() {
-            true => 0.0,
-            false => libm::exp(-elapsed / decay.as_secs_f64().max(1e-3)),
-        };
+        })
+    }
+
+    /// Counts an answer, however long it took.
+    fn count(&mut self, failed: bool, weight: f64, now: Instant) {
+        self.best *= 1.0 + self.age(now) / BEST_FADES;
         self.updated = Some(now);
         self.total = self.total * weight + 1.0;
         self.failed = self.failed * weight + f64::from(u8::from(failed));
+    }
+
+    fn learn(&mut self, rtt: f64, failed: bool, weight: f64, now: Instant) {
+        self.count(failed, weight, now);
         self.rtt = match () {
             // A failure says nothing about how long a success takes.
             () if failed => self.rtt.max(rtt),
             () if rtt > self.rtt => rtt,
             () => self.rtt * weight + rtt * (1.0 - weight),
         };
-        self.best *= 1.0 + elapsed / BEST_FADES;
         if !failed {
             self.best = self.best.min(rtt);
         }
@@ -261,29 +318,52 @@ impl InFlight {
 
     /// Whether it is a connection that was made.
     pub fn is_held(&self) -> bool {
-        self.is_held
+        self.stage == Stage::Held
     }
 
     /// A connection was made: its latency is known, and it stays in flight until this is dropped.
     pub fn hold(&mut self) {
-        if !std::mem::replace(&mut self.is_held, true) {
-            self.load.hold(self.start, self.is_trial);
+        if self.stage == Stage::Out {
+            self.stage = Stage::Held;
+            self.load.hold(self);
         }
     }
 
-    /// The answer came at `now`, good or bad.
-    pub fn answered(mut self, failed: bool, now: Instant) {
-        self.is_over = true;
-        self.load.end(self.start, failed, self.is_trial, now);
+    /// The head of the answer came at `now`, and says good or bad. Only the first time counts.
+    pub fn answered(&mut self, failed: bool, now: Instant) {
+        if self.stage == Stage::Out {
+            self.stage = Stage::of(failed);
+            self.load.end(self, failed, now);
+        }
+    }
+
+    /// The answer has ended at `now`, and is good or bad after all.
+    pub fn ended(&mut self, failed: bool, now: Instant) {
+        self.answered(failed, now);
+        if failed && self.stage == Stage::Succeeded {
+            self.stage = Stage::Failed;
+            self.load.revoke();
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.is_held {
-            self.load.release();
-        } else if !self.is_over {
-            self.load.give_up(self.start.elapsed());
+        match self.stage {
+            Stage::Out => self.load.give_up(self),
+            Stage::Held => self.load.release(),
+            Stage::Succeeded | Stage::Failed => {}
+        }
+    }
+}
+
+// === impl Stage ===
+
+impl Stage {
+    fn of(failed: bool) -> Self {
+        match failed {
+            true => Self::Failed,
+            false => Self::Succeeded,
         }
     }
 }

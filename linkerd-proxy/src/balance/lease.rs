@@ -21,7 +21,7 @@ pub struct Lease<E> {
     /// What was picked.
     pub endpoint: Rc<E>,
     gate: Rc<Gate>,
-    in_flight: Option<InFlight>,
+    in_flight: InFlight,
 }
 
 /// An endpoint in use.
@@ -40,32 +40,29 @@ pub(super) struct At<'a, E>(pub(super) &'a Slot<E>, pub(super) Instant);
 // === impl Lease ===
 
 impl<E> Lease<E> {
-    /// When the endpoint was picked.
-    pub fn started(&self) -> Option<Instant> {
-        self.in_flight.as_ref().map(InFlight::started)
+    /// When the endpoint was picked, or the request was sent if that was later.
+    pub fn started(&self) -> Instant {
+        self.in_flight.started()
     }
 
     /// The request was sent later than the endpoint was picked: making a connection is no part of
     /// how fast it answers.
     pub fn sent(&mut self, at: Option<Instant>) {
-        if let (Some(in_flight), Some(at)) = (&mut self.in_flight, at) {
-            in_flight.sent(at);
+        if let Some(at) = at {
+            self.in_flight.sent(at);
         }
     }
 
-    /// The first bytes of an answer are there at `now`; the load is no longer the endpoint's.
+    /// The head of an answer is there at `now`, and `failed` is what it says; what is yet to come of
+    /// it is no longer the endpoint's load.
     pub fn answered(&mut self, failed: bool, now: Instant) {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.answered(failed, now);
-        }
+        self.in_flight.answered(failed, now);
     }
 
     /// A connection was made, and counts as load until the lease is dropped.
     pub fn hold(&mut self) {
-        if let Some(in_flight) = &mut self.in_flight
-            && !in_flight.is_held()
-        {
-            in_flight.hold();
+        if !self.in_flight.is_held() {
+            self.in_flight.hold();
             self.gate.hold();
         }
         self.gate.outcome(false);
@@ -73,15 +70,14 @@ impl<E> Lease<E> {
 
     /// The answer is complete at `now`: counts towards failure accrual.
     pub fn ended(&mut self, failed: bool, now: Instant) {
-        self.answered(failed, now);
+        self.in_flight.ended(failed, now);
         self.gate.outcome(failed);
     }
 }
 
 impl<E> Drop for Lease<E> {
     fn drop(&mut self) {
-        let held = self.in_flight.as_ref().is_some_and(InFlight::is_held);
-        self.gate.leave(held);
+        self.gate.leave(self.in_flight.is_held());
     }
 }
 
@@ -110,7 +106,7 @@ impl<E> Slot<E> {
         Lease {
             endpoint: self.endpoint.clone(),
             gate: self.gate.clone(),
-            in_flight: Some(self.load.start(is_trial, now)),
+            in_flight: self.load.start(is_trial, now),
         }
     }
 }

@@ -15,14 +15,14 @@ use tokio::time::Instant;
 
 /// Learns what became of a request, besides the endpoint's own counters.
 pub trait Observer: 'static {
-    /// The first bytes of the answer are there; `failed` by what its head says.
-    fn first(&mut self, failed: bool, now: Instant);
+    /// The head of the answer is there, and `failed` is what it says. Called first, and once.
+    fn head(&mut self, failed: bool);
     /// The answer is over. Called once.
     fn over(&mut self, status: StatusCode, class: Class, now: Instant);
 }
 
 impl Observer for () {
-    fn first(&mut self, _: bool, _: Instant) {}
+    fn head(&mut self, _: bool) {}
     fn over(&mut self, _: StatusCode, _: Class, _: Instant) {}
 }
 
@@ -43,7 +43,7 @@ pub fn respond<O: Observer>(sent: Sent, context: Context<O>) -> Response {
     let mut response = sent.response;
     let switched = response.body_mut().take_switched();
     headers::strip_response(response.headers_mut(), switched.is_some());
-    let watch = Passing {
+    let mut watch = Passing {
         status: response.status(),
         grpc: grpc_status(response.headers()),
         observer: context.observer,
@@ -53,6 +53,8 @@ pub fn respond<O: Observer>(sent: Sent, context: Context<O>) -> Response {
         is_over: false,
         _room: context.room,
     };
+    // Not with the first bytes of the body: of a stream, those may come much later.
+    watch.observer.head(watch.class(None).is_failure());
     let response = response.map(|body| Body::watched(body, Box::new(watch)));
     match switched {
         Some(endpoint) => response.map(|body| body.then(Switch::Upgrade(endpoint))),
@@ -84,8 +86,6 @@ impl<O: Observer> Passing<O> {
         if std::mem::take(&mut self.is_first) {
             let elapsed = now.saturating_duration_since(self.received);
             self.metrics.latency(Some(self.status), elapsed);
-            let failed = self.class(None).is_failure();
-            self.observer.first(failed, now);
         }
     }
 

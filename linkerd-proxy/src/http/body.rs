@@ -1,7 +1,7 @@
 //! The body of an answer: an endpoint's, watched as it passes, or one of our own.
 //!
 //! Nothing is boxed or copied. The watcher learns of the first byte and of the end, which is where
-//! latency, classification and the endpoint's load are settled.
+//! latency and classification are settled.
 
 use super::{client::Answer, http1::Spelling, upgrade::Switch};
 use crate::error::HttpError;

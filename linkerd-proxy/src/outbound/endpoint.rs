@@ -266,19 +266,18 @@ pub struct Outcome {
 impl Outcome {
     /// Of a request that was received at `received` and sent by `lease`.
     pub fn new(lease: Lease<HttpEndpoint>, routes: RouteMetrics, received: Instant) -> Self {
-        let sent = lease.started().unwrap_or(received);
         Self {
+            sent: lease.started(),
             lease,
             routes,
             received,
-            sent,
         }
     }
 }
 
 impl Observer for Outcome {
-    fn first(&mut self, failed: bool, now: Instant) {
-        self.lease.answered(failed, now);
+    fn head(&mut self, failed: bool) {
+        self.lease.answered(failed, Instant::now());
     }
 
     fn over(&mut self, status: StatusCode, class: Class, now: Instant) {

@@ -16,7 +16,7 @@ fn cost(load: &PeakEwma) -> f64 {
 }
 
 async fn answer(load: &Rc<PeakEwma>, after: Duration, failed: bool) {
-    let request = load.start(false, Instant::now());
+    let mut request = load.start(false, Instant::now());
     advance(after).await;
     request.answered(failed, Instant::now());
 }
@@ -81,7 +81,7 @@ async fn a_trial_replaces_what_was_known() {
     assert!(!load.is_due(Instant::now()));
     advance(TRIAL_MIN).await;
     assert!(load.is_due(Instant::now()));
-    let trial = load.start(true, Instant::now());
+    let mut trial = load.start(true, Instant::now());
     advance(ms(2)).await;
     trial.answered(false, Instant::now());
     assert!(cost(&load) < 0.003);
@@ -132,17 +132,130 @@ async fn one_that_fails_or_hangs_ails_until_it_answers() {
     load.start(true, Instant::now())
         .answered(false, Instant::now());
     assert!(!load.is_ailing(Instant::now()));
-    let hanging = load.start(false, Instant::now());
+    let mut hanging = load.start(false, Instant::now());
     advance(ms(1_100)).await;
     assert!(load.is_ailing(Instant::now()));
     hanging.answered(false, Instant::now());
     assert!(!load.is_ailing(Instant::now()));
 }
 
+/// How long, in seconds, until it is due.
+async fn rests(load: &Rc<PeakEwma>) -> u64 {
+    let since = Instant::now();
+    while !load.is_due(Instant::now()) {
+        advance(ms(500)).await;
+    }
+    since.elapsed().as_secs()
+}
+
 #[tokio::test(start_paused = true)]
-async fn one_that_hangs_is_not_tried() {
+async fn one_that_hangs_is_tried_more_and_more_seldom() {
     let load = endpoint();
-    let _hanging = load.start(false, Instant::now());
+    let mut hanging = vec![load.start(false, Instant::now())];
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        pauses.push(rests(&load).await);
+        hanging.push(load.start(true, Instant::now()));
+    }
+    assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 64]);
+    // It answers one of them: that is a sign of life.
+    hanging[3].answered(false, Instant::now());
+    assert_eq!(rests(&load).await, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hung_is_tried_soon_when_nothing_is_out_any_more() {
+    let load = endpoint();
+    let mut hanging = vec![load.start(false, Instant::now())];
+    for _ in 0..5 {
+        rests(&load).await;
+        hanging.push(load.start(true, Instant::now()));
+    }
+    drop(hanging);
+    assert_eq!(rests(&load).await, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_later_ones_overtake_is_neither_silence_nor_load() {
+    let load = endpoint();
+    answer(&load, ms(5), false).await;
+    let before = cost(&load);
+    let mut poll = load.start(false, Instant::now());
+    advance(ms(2_000)).await;
+    assert!(cost(&load) > 1.9 && load.is_ailing(Instant::now()));
+    let mut trial = load.start(true, Instant::now());
+    advance(ms(5)).await;
+    trial.answered(false, Instant::now());
+    advance(ms(30_000)).await;
+    assert!((cost(&load) - before).abs() < 0.001, "{}", cost(&load));
+    assert!(!load.is_ailing(Instant::now()));
+    // How long it took in the end is no news about the endpoint, nor that nobody waited for it.
+    load.vitals.take_window();
+    poll.answered(false, Instant::now());
+    assert!((cost(&load) - before).abs() < 0.001, "{}", cost(&load));
+    assert_eq!(load.vitals.take_window().late, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_overtaken_may_be_given_up() {
+    let load = endpoint();
+    let poll = load.start(false, Instant::now());
+    advance(ms(2_000)).await;
+    answer(&load, ms(5), false).await;
+    let before = cost(&load);
+    advance(ms(30_000)).await;
+    drop(poll);
+    assert!((cost(&load) - before).abs() < 0.001, "{}", cost(&load));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_steady_load_a_long_poll_soon_costs_nothing() {
+    let load = endpoint();
+    let _poll = load.start(false, Instant::now());
+    for _ in 0..350 {
+        answer(&load, ms(10), false).await;
+    }
+    assert!(cost(&load) < 0.011, "{}", cost(&load));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_merely_slower_than_another_still_counts() {
+    let load = endpoint();
+    // A second each, answered out of order.
+    let mut out: Vec<_> = (0..8).map(|_| load.start(false, Instant::now())).collect();
+    for _ in 0..20 {
+        advance(ms(125)).await;
+        out.remove(3).answered(false, Instant::now());
+        out.push(load.start(false, Instant::now()));
+        let young = out.iter().filter(|r| r.start.elapsed() < ms(1_000));
+        let counted = load.state.get().requests.out() as usize;
+        assert!(counted >= young.count(), "{counted}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_its_head_an_answer_is_there() {
+    let load = endpoint();
+    answer(&load, ms(5), false).await;
+    let before = cost(&load);
+    let mut stream = load.start(false, Instant::now());
+    stream.answered(false, Instant::now());
     advance(ms(60_000)).await;
-    assert!(!load.is_due(Instant::now()));
+    assert!(cost(&load) <= before && !load.is_ailing(Instant::now()));
+    stream.ended(false, Instant::now());
+    assert!(cost(&load) <= before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_breaks_is_a_failure() {
+    let (broken, failed) = (endpoint(), endpoint());
+    for _ in 0..3 {
+        let mut request = broken.start(false, Instant::now());
+        request.answered(false, Instant::now());
+        request.ended(true, Instant::now());
+        answer(&failed, ms(0), true).await;
+    }
+    assert!(broken.is_ailing(Instant::now()));
+    let more = broken.params.penalty.as_secs_f64();
+    assert!(cost(&broken) > more && cost(&failed) > more);
 }
