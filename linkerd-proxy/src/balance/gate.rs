@@ -5,7 +5,8 @@
 //! - A connection that was refused: after a pause the endpoint is dialled again, on nobody's
 //!   request, until it answers; then the gate is open.
 //! - Failure accrual (`consecutive failures`): after a pause one request is let through, the
-//!   probation; its outcome opens the gate or shuts it for the next, longer pause.
+//!   probation; its outcome opens the gate or shuts it for the next, longer pause. What comes of
+//!   requests that left before the gate was shut decides nothing then.
 
 use super::{backoff::Pauses, vitals::Vitals};
 use mesh_policy::outbound::{Backoff, FailureAccrual};
@@ -45,6 +46,15 @@ enum State {
     OnTrial,
 }
 
+/// What a request passed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// One of many.
+    Ordinary,
+    /// The one whose outcome decides.
+    Trial,
+}
+
 // === impl Gate ===
 
 impl Gate {
@@ -72,30 +82,33 @@ impl Gate {
     }
 
     /// A request passes.
-    pub fn enter(&self) {
+    pub fn enter(&self) -> Pass {
         self.vitals.started();
-        if self.state.get() == State::Probation {
-            self.state.set(State::OnTrial);
+        if self.state.get() != State::Probation {
+            return Pass::Ordinary;
         }
+        self.state.set(State::OnTrial);
+        Pass::Trial
     }
 
-    /// A request that passed has its answer; counts towards failure accrual.
-    pub fn outcome(self: &Rc<Self>, failed: bool) {
+    /// A request that passed has its answer; counts towards failure accrual, and uses up the pass.
+    pub fn outcome(self: &Rc<Self>, pass: &mut Pass, failed: bool) {
         let Some(accrual) = self.accrual else {
             return;
         };
-        match (self.state.get(), failed) {
-            (State::Open, false) => self.failures.set(0),
-            (State::Open, true) => {
+        let pass = std::mem::replace(pass, Pass::Ordinary);
+        match (self.state.get(), pass, failed) {
+            (State::Open, _, false) => self.failures.set(0),
+            (State::Open, _, true) => {
                 self.failures.set(self.failures.get() + 1);
                 if self.failures.get() >= accrual.max_failures {
                     self.trip(accrual.backoff);
                 }
             }
-            (State::OnTrial, false) => self.open(),
-            (State::OnTrial, true) => self.trip(accrual.backoff),
+            (State::OnTrial, Pass::Trial, false) => self.open(),
+            (State::OnTrial, Pass::Trial, true) => self.trip(accrual.backoff),
             // Left before the gate was shut.
-            (State::Shut | State::Probation, _) => {}
+            (State::OnTrial, Pass::Ordinary, _) | (State::Shut | State::Probation, _, _) => {}
         }
     }
 
@@ -104,14 +117,14 @@ impl Gate {
         self.vitals.held();
     }
 
-    /// A request that passed, or a connection that was held, is over. If there was no answer, that
-    /// decides nothing.
-    pub fn leave(&self, was_held: bool) {
+    /// A request that passed, or a connection that was held, is over. If that was on trial and had no
+    /// answer, the next one is.
+    pub fn leave(&self, pass: Pass, was_held: bool) {
         match was_held {
             true => self.vitals.released(),
             false => self.vitals.ended(),
         }
-        if self.state.get() == State::OnTrial {
+        if pass == Pass::Trial && self.state.get() == State::OnTrial {
             self.change(State::Probation);
         }
     }
@@ -214,6 +227,11 @@ mod tests {
         Gate::new(Some(accrual), Vitals::new())
     }
 
+    fn trip(gate: &Rc<Gate>) {
+        (0..3).for_each(|_| gate.outcome(&mut Pass::Ordinary, true));
+        assert!(!is_ready(gate));
+    }
+
     fn is_ready(gate: &Rc<Gate>) -> bool {
         task::spawn(()).enter(|cx, _| gate.poll_ready(cx).is_ready())
     }
@@ -235,16 +253,16 @@ mod tests {
             .run_until(async {
                 let gate = accrual();
                 for failed in [true, true, false, true, true] {
-                    gate.outcome(failed);
+                    gate.outcome(&mut Pass::Ordinary, failed);
                     assert!(is_ready(&gate));
                 }
-                gate.outcome(true);
+                gate.outcome(&mut Pass::Ordinary, true);
                 assert!(!is_ready(&gate));
                 pass(Duration::from_secs(1)).await;
                 assert!(is_ready(&gate));
-                gate.enter();
+                let mut pass = gate.enter();
                 assert!(!is_ready(&gate), "only one request on probation");
-                gate.outcome(false);
+                gate.outcome(&mut pass, false);
                 assert!(gate.is_open());
             })
             .await;
@@ -255,14 +273,52 @@ mod tests {
         LocalSet::new()
             .run_until(async {
                 let gate = accrual();
-                (0..3).for_each(|_| gate.outcome(true));
+                trip(&gate);
                 pass(Duration::from_secs(1)).await;
-                gate.enter();
-                gate.outcome(true);
+                let mut trial = gate.enter();
+                gate.outcome(&mut trial, true);
+                gate.leave(trial, false);
                 pass(Duration::from_millis(1_900)).await;
                 assert!(!is_ready(&gate));
                 pass(Duration::from_millis(200)).await;
                 assert!(is_ready(&gate));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_left_before_decides_nothing_on_probation() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = accrual();
+                let mut old = [(); 3].map(|()| gate.enter());
+                trip(&gate);
+                pass(Duration::from_secs(1)).await;
+                let mut trial = gate.enter();
+                for (pass, failed) in old.iter_mut().zip([false, true]) {
+                    gate.outcome(pass, failed);
+                    gate.leave(*pass, false);
+                    assert!(!gate.is_open() && !is_ready(&gate), "{failed}");
+                }
+                gate.leave(old[2], false);
+                assert!(!is_ready(&gate), "one is on trial still");
+                gate.outcome(&mut trial, false);
+                assert!(gate.is_open());
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_without_an_answer_is_followed_by_another() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = accrual();
+                trip(&gate);
+                pass(Duration::from_secs(1)).await;
+                let trial = gate.enter();
+                assert!(!is_ready(&gate));
+                gate.leave(trial, false);
+                assert!(is_ready(&gate) && !gate.is_open());
             })
             .await;
     }

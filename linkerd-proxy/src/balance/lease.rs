@@ -3,7 +3,7 @@
 use super::{
     Params,
     ewma::{InFlight, PeakEwma},
-    gate::Gate,
+    gate::{Gate, Pass},
     vitals::Vitals,
 };
 use mesh_policy::endpoint::Endpoint as Metadata;
@@ -21,6 +21,7 @@ pub struct Lease<E> {
     /// What was picked.
     pub endpoint: Rc<E>,
     gate: Rc<Gate>,
+    pass: Pass,
     in_flight: InFlight,
 }
 
@@ -65,19 +66,19 @@ impl<E> Lease<E> {
             self.in_flight.hold();
             self.gate.hold();
         }
-        self.gate.outcome(false);
+        self.gate.outcome(&mut self.pass, false);
     }
 
     /// The answer is complete at `now`: counts towards failure accrual.
     pub fn ended(&mut self, failed: bool, now: Instant) {
         self.in_flight.ended(failed, now);
-        self.gate.outcome(failed);
+        self.gate.outcome(&mut self.pass, failed);
     }
 }
 
 impl<E> Drop for Lease<E> {
     fn drop(&mut self) {
-        self.gate.leave(self.in_flight.is_held());
+        self.gate.leave(self.pass, self.in_flight.is_held());
     }
 }
 
@@ -102,8 +103,8 @@ impl<E> Slot<E> {
     }
 
     pub(super) fn lease(&self, is_trial: bool, now: Instant) -> Lease<E> {
-        self.gate.enter();
         Lease {
+            pass: self.gate.enter(),
             endpoint: self.endpoint.clone(),
             gate: self.gate.clone(),
             in_flight: self.load.start(is_trial, now),
