@@ -146,7 +146,7 @@ pub struct Backoff {
     pub min: Duration,
     /// Longest pause.
     pub max: Duration,
-    /// Share of the pause that is added at random; 0 to 100.
+    /// Share of the pause by which it varies at random; 0 to 100.
     pub jitter: f32,
 }
 

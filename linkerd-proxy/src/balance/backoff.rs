@@ -4,6 +4,9 @@ use mesh_policy::outbound::Backoff;
 use rand::RngExt;
 use std::time::Duration;
 
+/// What a pause of nothing doubles to.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// The pauses of one series of failures.
 #[derive(Clone, Copy, Debug)]
 pub struct Pauses {
@@ -20,13 +23,17 @@ impl Pauses {
         }
     }
 
-    /// The next pause: at least the one that is due, at most that plus its jitter, and never
-    /// above the longest.
+    /// The next pause, within the bounds. The jitter is added while there is room below the longest
+    /// pause, and taken off where there is none: who waits for the same thing never comes at once.
     pub fn pause(&mut self) -> Duration {
-        let base = self.next.min(self.params.max);
-        self.next = (base * 2).min(self.params.max);
-        let jitter = base.mul_f32(self.params.jitter.max(0.0) * rand::rng().random::<f32>());
-        (base + jitter).min(self.params.max)
+        let Backoff { min, max, jitter } = self.params;
+        let due = self.next.min(max);
+        self.next = (due * 2).max(LEAST).min(max);
+        let spread = due.mul_f32(jitter.max(0.0));
+        let longest = (due + spread).min(max);
+        let shortest = longest.saturating_sub(spread).max(min).min(longest);
+        let random = (longest - shortest).mul_f32(rand::rng().random());
+        (shortest + random).min(longest)
     }
 }
 
@@ -43,9 +50,39 @@ mod tests {
             let mut pauses = Pauses::new(Backoff { min, max, jitter });
             for n in 0..20 {
                 let due = (min * (1u32 << n.min(16))).min(max);
+                let spread = due.mul_f32(jitter);
                 let pause = pauses.pause();
-                prop_assert!(pause >= due && pause <= max, "{n}: {pause:?}");
+                prop_assert!(pause >= min && pause <= max, "{n}: {pause:?}");
+                let slack = Duration::from_micros(100);
+                prop_assert!(pause + spread + slack >= due && pause <= due + spread + slack, "{n}: {pause:?}");
             }
         }
+    }
+
+    #[test]
+    fn no_two_wait_equally_long_even_for_the_longest() {
+        let (min, max) = (Duration::from_millis(100), Duration::from_secs(8));
+        let after_many = || {
+            let mut pauses = Pauses::new(Backoff {
+                min,
+                max,
+                jitter: 0.1,
+            });
+            (0..10).map(|_| pauses.pause()).last()
+        };
+        let longest: std::collections::HashSet<_> = (0..20).map(|_| after_many()).collect();
+        assert!(longest.len() > 10, "{longest:?}");
+    }
+
+    #[test]
+    fn a_pause_of_nothing_does_not_stay_one() {
+        let (min, max) = (Duration::ZERO, Duration::from_secs(1));
+        let mut pauses = Pauses::new(Backoff {
+            min,
+            max,
+            jitter: 0.0,
+        });
+        let all: Vec<_> = (0..4).map(|_| pauses.pause().as_millis()).collect();
+        assert_eq!(all, [0, 1, 2, 4]);
     }
 }

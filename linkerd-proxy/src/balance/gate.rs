@@ -7,6 +7,10 @@
 //! - Failure accrual (`consecutive failures`): after a pause one request is let through, the
 //!   probation; its outcome opens the gate or shuts it for the next, longer pause. What comes of
 //!   requests that left before the gate was shut decides nothing then.
+//!
+//! Pauses are what they are configured to be ([`super::backoff`]): those between dials by
+//! `*_CONNECT_EXP_BACKOFF_*`, whose default is short enough for an endpoint to be in use within ten
+//! seconds of its return; those before a probation by the policy.
 
 use super::{backoff::Pauses, vitals::Vitals};
 use mesh_policy::outbound::{Backoff, FailureAccrual};
@@ -19,10 +23,6 @@ use std::{
     time::Duration,
 };
 use tokio::{task::spawn_local, time::sleep};
-
-/// An endpoint that balancers want is dialled at least this often, whatever its backoff has come
-/// to, so that it is in use within ten seconds of its return.
-const MAX_REDIAL_PAUSE: Duration = Duration::from_secs(8);
 
 /// The gate of one endpoint. Belongs to one worker.
 pub struct Gate {
@@ -184,7 +184,7 @@ async fn redial<F: Future<Output = bool>>(
     dial: impl Fn() -> F,
 ) {
     loop {
-        sleep(pauses.pause().min(MAX_REDIAL_PAUSE)).await;
+        sleep(pauses.pause()).await;
         if gate.strong_count() == 0 {
             return;
         }
@@ -282,6 +282,26 @@ mod tests {
                 assert!(!is_ready(&gate));
                 pass(Duration::from_millis(200)).await;
                 assert!(is_ready(&gate));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_dialled_as_seldom_as_is_configured() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = Gate::new(None, Vitals::new());
+                let since = tokio::time::Instant::now();
+                let dials = Rc::new(RefCell::new(Vec::new()));
+                let noted = dials.clone();
+                gate.refused(&"refused", backoff(), move || {
+                    noted.borrow_mut().push(since.elapsed().as_secs());
+                    std::future::ready(false)
+                });
+                for _ in 0..200 {
+                    pass(Duration::from_secs(1)).await;
+                }
+                assert_eq!(*dials.borrow(), [1, 3, 7, 15, 31, 63, 123, 183]);
             })
             .await;
     }

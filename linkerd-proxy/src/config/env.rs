@@ -15,6 +15,10 @@ use std::{collections::HashMap, time::Duration};
 /// a sidecar that takes bursts.
 const BACKLOG: u32 = 4096;
 
+/// Longest pause between attempts at an endpoint that refuses, unless another is configured: one that
+/// returns is to be in use within ten seconds.
+const MAX_BACKOFF: Duration = Duration::from_secs(8);
+
 // === impl Config ===
 
 impl Config {
@@ -218,7 +222,7 @@ fn backoff(env: &mut Vars, base: &str) -> Backoff {
     match (min, max) {
         (None, None) => Backoff {
             min: Duration::from_millis(100),
-            max: secs(60),
+            max: MAX_BACKOFF,
             jitter: jitter.unwrap_or(0.1),
         },
         (Some(min), Some(max)) if !min.is_zero() && min <= max => Backoff {
@@ -400,6 +404,21 @@ mod tests {
         );
         assert_eq!(namespace("ns:old").as_deref(), Some("old"));
         assert_eq!(namespace("anything"), None);
+    }
+
+    #[test]
+    fn an_endpoint_that_returns_is_soon_seen_unless_it_is_configured_otherwise() {
+        let backoff = |pairs: &[_]| {
+            let config = Config::from_env(vars(pairs)).unwrap();
+            config.outbound.side.connect.backoff
+        };
+        let default = backoff(&[]);
+        assert_eq!((default.max, default.jitter), (secs(8), 0.1));
+        let configured = backoff(&[
+            ("LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF_MIN", "1s"),
+            ("LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF_MAX", "30s"),
+        ]);
+        assert_eq!((configured.min, configured.max), (secs(1), secs(30)));
     }
 
     #[test]
