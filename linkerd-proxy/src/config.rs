@@ -104,11 +104,11 @@ pub struct Http2Server {
     pub max_pending_accept_reset_streams: Option<usize>,
     /// What may be buffered for a slow reader, per stream.
     pub max_send_buf_size: Option<usize>,
-    /// Flow-control windows; `None` with `adaptive`.
+    /// Flow-control windows; not heeded with `adaptive`.
     pub stream_window: Option<u32>,
     /// See `stream_window`.
     pub connection_window: Option<u32>,
-    /// Whether windows follow the bandwidth-delay product.
+    /// Whether windows of streams follow the bandwidth-delay product.
     pub adaptive: bool,
     /// Interval and timeout of PINGs.
     pub keep_alive: Option<(Duration, Duration)>,

@@ -1,6 +1,10 @@
 //! What the sidecar costs in memory, and that it gives it back.
 
-use crate::rig::{Both, Outbound, SOON, WEB, web};
+use crate::rig::{
+    Both, Outbound, SOON, WEB,
+    mesh::{Plan, Way},
+    web,
+};
 use futures::future::join_all;
 use integration::{
     client::{self, Client},
@@ -8,14 +12,21 @@ use integration::{
     load::Load,
     proxy::Proxy,
     server::Server,
-    tcp::Raw,
+    tcp::{self, Raw},
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 
 /// Per idle connection. The budget of the release build is 8, which the benchmark measures; futures of
 /// the build under test are not optimized.
 const KIB_PER_CONNECTION: u64 = 16;
+
+fn over_http2(path: &str) -> http::Request<client::Body> {
+    let mut request = client::request(&web(path));
+    request.headers_mut().remove(http::header::HOST);
+    request
+}
 
 /// Raises the soft limit of open files to the hard one; `false` when that is less than `n`.
 fn can_open(n: u64) -> bool {
@@ -93,6 +104,112 @@ async fn slow_readers_cost_a_bounded_buffer_each_and_disturb_nobody() {
             "{path}: {grown} KiB for {READERS} slow readers"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_of_http2_cost_their_window_each_and_disturb_nobody() {
+    const READERS: u64 = 50;
+    let server = Server::start("app").await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut other = Client::http2(addr).await;
+        assert_eq!(other.send(over_http2("/")).await.status, 200, "{path}");
+        let before = both.proxy.rss_kib();
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            // Each has a connection of its own; what they share is the way to the endpoint.
+            let mut client = Client::http2(addr).await;
+            let answer = client.open(over_http2("/bytes/50000000")).await;
+            readers.push((client, answer.expect("an answer")));
+        }
+        for _ in 0..20 {
+            let answer = other.send(over_http2("/bytes/200000")).await;
+            assert_eq!(answer.body.len(), 200_000, "{path}");
+        }
+        let grown = both.proxy.rss_kib().saturating_sub(before);
+        // The window towards the application is one MiB.
+        assert!(
+            grown < READERS * 1536,
+            "{path}: {grown} KiB for {READERS} slow readers"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_disturb_nobody_whose_requests_are_carried() {
+    const READERS: usize = 50;
+    let app = Server::start("app").await;
+    let mesh = Plan::new(Way::Port).patient().start(app.addr());
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut raw = Raw::connect(mesh.addr()).await;
+        raw.send("GET /bytes/50000000 HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n")
+            .await;
+        raw.answer_head().await;
+        readers.push(raw);
+    }
+    let mut other = Client::http1(mesh.addr()).await;
+    for _ in 0..20 {
+        let answer = other.send(client::request(&web("/bytes/200000"))).await;
+        assert_eq!(answer.body.len(), 200_000);
+    }
+    assert_eq!(readers.len(), READERS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_stand_still_cost_their_window_each_and_disturb_nobody() {
+    const STANDING: usize = 20;
+    let server = taking_nothing_of("/hold").await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let stream = TcpStream::connect(addr).await.expect("the proxy listens");
+        let (mut send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let before = both.proxy.rss_kib();
+        let mut held = Vec::new();
+        for n in 0..=STANDING {
+            send = send.ready().await.expect("open");
+            let uri = if n < STANDING { "/hold" } else { "/take" };
+            let request = http::Request::post(web(uri)).body(()).expect("valid");
+            let (answer, mut body) = send.send_request(request, false).expect("it can be sent");
+            let data = bytes::Bytes::from(vec![b'x'; 3 << 20]);
+            body.send_data(data, true).expect("it can be sent");
+            held.push((answer, body));
+        }
+        let (answer, _) = held.pop().expect("the last one");
+        let answer = eventually::within("an answer to the last upload", SOON * 2, answer).await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{path}");
+        let grown = both.proxy.rss_kib().saturating_sub(before);
+        assert!(
+            grown < STANDING as u64 * 1536,
+            "{path}: {grown} KiB for {STANDING} uploads"
+        );
+    }
+}
+
+/// An endpoint with ample room on its connections that reads no request for `path`, and all others.
+async fn taking_nothing_of(path: &'static str) -> tcp::Server {
+    tcp::Server::start(move |stream| async move {
+        let mut connection = h2::server::Builder::new()
+            .initial_connection_window_size(1 << 30)
+            .handshake::<_, bytes::Bytes>(stream)
+            .await
+            .map_err(std::io::Error::other)?;
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                if request.uri().path() == path {
+                    std::future::pending::<()>().await;
+                }
+                let mut body = request.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                let _ = respond.send_response(http::Response::new(()), true);
+            });
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

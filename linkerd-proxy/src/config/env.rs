@@ -7,7 +7,7 @@ use super::{
     parse::{self, Reason},
     vars::{Invalid, PREFIX, Vars},
 };
-use crate::io::SocketOptions;
+use crate::{http::http2::CONNECTION_WINDOW, io::SocketOptions};
 use mesh_policy::{inbound::DefaultPolicy, outbound::Backoff};
 use std::{collections::HashMap, time::Duration};
 
@@ -65,12 +65,9 @@ impl Config {
 }
 
 fn outbound(env: &mut Vars) -> Outbound {
-    let stream_window = env.or("HTTP2_INITIAL_STREAM_WINDOW_SIZE", parse::number, 65_535);
-    let connection_window = env.or(
-        "HTTP2_INITIAL_CONNECTION_WINDOW_SIZE",
-        parse::number,
-        1 << 20,
-    );
+    let stream_window = env.or("HTTP2_INITIAL_STREAM_WINDOW_SIZE", window, 65_535);
+    let name = "HTTP2_INITIAL_CONNECTION_WINDOW_SIZE";
+    let connection_window = env.or(name, window, CONNECTION_WINDOW);
     let connect_timeout = secs(1);
     let max_idle = "OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT";
     Outbound {

@@ -8,6 +8,7 @@ use crate::{
     http::{
         Request, Response, answer,
         client::{Client, Config},
+        http2::CONNECTION_WINDOW,
     },
     io::Conn,
     limit::Room,
@@ -21,10 +22,11 @@ use mesh_policy::authz::Permit;
 use std::{cell::LazyCell, net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 
-/// Windows towards the application, which is near: large ones cost it nothing.
+/// Windows towards the application, which is near: large ones cost it nothing, and us only what a slow
+/// client leaves standing.
 const HTTP2: Http2Client = Http2Client {
     stream_window: 1 << 20,
-    connection_window: 1 << 22,
+    connection_window: CONNECTION_WINDOW,
 };
 
 /// The application behind one port.

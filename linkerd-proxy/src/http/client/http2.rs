@@ -1,4 +1,5 @@
-//! HTTP/2 connections to one address: one, and another when the peer's stream limit is reached.
+//! HTTP/2 connections to one address: one, and another when the peer's stream limit is reached, or when
+//! streams would get in each other's way.
 
 mod exchange;
 
@@ -7,6 +8,7 @@ pub use self::exchange::Download;
 use self::exchange::{Failure, exchange};
 use super::{Answer, Dialer, Sent};
 use crate::{
+    config::Http2Client,
     error::{ConnectError, Error, HttpError},
     http::{Request, http2::ping},
     io::Conn,
@@ -60,8 +62,9 @@ struct Connection {
 
 struct Usage {
     streams: Cell<usize>,
-    /// What the peer allows now.
+    /// What the peer allows now, and the windows do.
     max_streams: Cell<usize>,
+    windows: Http2Client,
     is_closed: Cell<bool>,
     last: Cell<Instant>,
 }
@@ -204,10 +207,12 @@ async fn connect(dialer: &Dialer) -> Result<Connection, Error> {
     settled.map_err(timed_out)?.map_err(failed)?;
     let usage = Rc::new(Usage {
         streams: Cell::new(0),
-        max_streams: Cell::new(driver.max_concurrent_send_streams()),
+        max_streams: Cell::new(0),
+        windows,
         is_closed: Cell::new(false),
         last: Cell::new(Instant::now()),
     });
+    usage.limit_to(driver.max_concurrent_send_streams());
     let pings = driver.ping_pong();
     spawn_local(run(driver, pings, usage.clone()));
     Ok(Connection { sender, usage })
@@ -228,7 +233,7 @@ async fn settled(driver: &mut Driver<Conn, Bytes>) -> Result<(), h2::Error> {
 async fn run(mut driver: Driver<Conn, Bytes>, pings: Option<PingPong>, usage: Rc<Usage>) {
     let ended = poll_fn(|cx| {
         let polled = Pin::new(&mut driver).poll(cx);
-        usage.max_streams.set(driver.max_concurrent_send_streams());
+        usage.limit_to(driver.max_concurrent_send_streams());
         polled
     });
     tokio::select! {
@@ -259,6 +264,17 @@ async fn sweep(connections: Weak<Connections>) {
 // === impl Usage ===
 
 impl Usage {
+    /// Takes note of how many streams the peer allows. No more go on a connection than can stand still on
+    /// it, each with its window full, without a share in the connection's window that others need.
+    fn limit_to(&self, allowed: usize) {
+        let Http2Client {
+            stream_window,
+            connection_window,
+        } = self.windows;
+        let fit = connection_window / stream_window.max(1);
+        self.max_streams.set(allowed.min(fit.max(1) as usize));
+    }
+
     fn is_idle(&self) -> bool {
         self.streams.get() == 0 && self.last.get().elapsed() >= IDLE_TIMEOUT
     }

@@ -10,7 +10,7 @@ use crate::{
     error::{BoxError, h2_reason},
     http::{
         Response, Upload,
-        http2::{Receiving, send},
+        http2::{CONNECTION_WINDOW, Receiving, send},
         upload::Received,
     },
     io::Conn,
@@ -43,8 +43,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is held for a slow reader, per stream, when nothing else is configured.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
 
-/// Windows of streams and of the connection, in bytes, when nothing else is configured.
-const WINDOW: u32 = 1 << 20;
+/// Window of a stream, in bytes, when nothing else is configured.
+const STREAM_WINDOW: u32 = 1 << 20;
 
 /// Serves until the client or the drain ends the connection.
 ///
@@ -91,7 +91,6 @@ fn poll_stream(
         match care.poll(cx) {
             Poll::Ready(Event::Silence) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Ready(Event::Window(window)) => {
-                connection.set_target_window_size(window);
                 // It fails while the client has not agreed to the last one; there will be another.
                 let _ = connection.set_initial_window_size(window);
             }
@@ -109,11 +108,13 @@ fn builder(config: &Http2Server) -> Builder {
         .max_concurrent_streams(config.max_concurrent_streams)
         .max_header_list_size(config.max_header_list_size)
         .max_send_buffer_size(config.max_send_buf_size.unwrap_or(MAX_SEND_BUFFER));
-    // With `adaptive` they begin where the protocol does (RFC 9113, section 6.9.2).
-    if !config.adaptive {
+    // With `adaptive` streams begin where the protocol does (RFC 9113, section 6.9.2).
+    if config.adaptive {
+        builder.initial_connection_window_size(CONNECTION_WINDOW);
+    } else {
         builder
-            .initial_window_size(config.stream_window.unwrap_or(WINDOW))
-            .initial_connection_window_size(config.connection_window.unwrap_or(WINDOW));
+            .initial_window_size(config.stream_window.unwrap_or(STREAM_WINDOW))
+            .initial_connection_window_size(config.connection_window.unwrap_or(CONNECTION_WINDOW));
     }
     if let Some(size) = config.max_frame_size {
         builder.max_frame_size(size);
