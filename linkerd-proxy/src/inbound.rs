@@ -22,6 +22,7 @@ use self::{
     port::{Counted, Port, Ports},
 };
 use crate::{
+    addr::Target,
     config,
     control::Discovery,
     detect::{
@@ -347,7 +348,7 @@ impl Inbound {
         let (permit, granted) = access.authorize()?;
         let head = request.as_mut().ok_or(Error::TAKEN)?;
         let is_carried = access.peer().is_meshed() && orig_proto::uncarry_if_carried(head);
-        normalize::request(head)?;
+        normalize::request(head, &Target::Addr(access.port().listen()))?;
         if let Some(id) = access.client_id() {
             head.headers_mut()
                 .insert(headers::L5D_CLIENT_ID, id.clone());

@@ -280,7 +280,7 @@ impl Outbound {
                 dst
             }
         };
-        normalize::request(head)?;
+        normalize::request(head, &dst.target)?;
         let version = head.version();
         let stack = dst.stack();
         let picked = stack.http(version).and_then(|route| route.pick());

@@ -6,7 +6,7 @@ use crate::{addr::Target, error::Error};
 use http::{
     HeaderValue, Method, Uri, Version,
     header::{HOST, HeaderName},
-    uri::{Authority, PathAndQuery},
+    uri::{Authority, PathAndQuery, Scheme},
 };
 
 /// Port of a target that names none.
@@ -29,26 +29,58 @@ pub fn proxied_target(request: &Request) -> Result<Target, Error> {
     ))
 }
 
-/// Makes a request what the next hop expects. When it asks to switch protocols the headers that say
-/// so stay.
+/// Makes a request what the next hop expects; one that does not say for whom it is, is for `target`.
+/// When it asks to switch protocols the headers that say so stay.
 ///
 /// # Errors
 ///
 /// [`Error::BadRequest`] when it is ambiguous for whom it is.
-pub fn request(request: &mut Request) -> Result<(), Error> {
+pub fn request(request: &mut Request, target: &Target) -> Result<(), Error> {
     let version = request.version();
-    if version == Version::HTTP_2 {
-        headers::strip_request(version, request.headers_mut());
-        return Ok(());
-    }
     check_host(request)?;
     headers::strip_request(version, request.headers_mut());
+    if version == Version::HTTP_2 {
+        if request.uri().authority().is_none() {
+            return add_authority(request, target);
+        }
+        return Ok(());
+    }
     if request.method() != Method::CONNECT {
         to_origin_form(request);
+    }
+    if version == Version::HTTP_10 {
+        // It need not have one, but leaves as HTTP/1.1, which has to.
+        let host = request.headers_mut().entry(HOST);
+        host.or_insert_with(|| host_of(target));
     }
     // The version is each hop's own (RFC 9110, section 6.2).
     *request.version_mut() = Version::HTTP_11;
     Ok(())
+}
+
+/// `:authority` may be missing where there is a `Host`, and where both are missing (RFC 9113, section
+/// 8.3.1). A proxy has to say it when it knows it.
+fn add_authority(request: &mut Request, target: &Target) -> Result<(), Error> {
+    let host = request.headers_mut().remove(HOST);
+    let host = host.unwrap_or_else(|| host_of(target));
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Authority::try_from(host.as_bytes()).ok();
+    uri.path_and_query
+        .get_or_insert(PathAndQuery::from_static("/"));
+    let uri = Uri::from_parts(uri).map_err(|_| Error::BadRequest("Host is no host"));
+    *request.uri_mut() = uri?;
+    Ok(())
+}
+
+/// A target as `Host` names it.
+fn host_of(target: &Target) -> HeaderValue {
+    let text = target.to_string();
+    let without_port = text
+        .strip_suffix(":80")
+        .filter(|_| target.port() == HTTP_PORT);
+    // Names and addresses consist of what headers may hold.
+    HeaderValue::from_str(without_port.unwrap_or(&text)).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// HTTP/1.1 has exactly one `Host`, and a valid one (RFC 9112, section 3.2).
@@ -108,6 +140,44 @@ fn without_userinfo(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Upload;
+
+    fn normalized(request: http::request::Builder, target: &str) -> Result<Request, Error> {
+        let mut made = request.body(Upload::default()).unwrap();
+        super::request(&mut made, &Target::parse(target).unwrap())?;
+        Ok(made)
+    }
+
+    #[test]
+    fn what_does_not_say_for_whom_it_is_is_for_the_target() {
+        for (target, want) in [
+            ("web.demo:80", "web.demo"),
+            ("web.demo:8080", "web.demo:8080"),
+            ("[::1]:80", "[::1]"),
+        ] {
+            let old = http::Request::get("/a").version(Version::HTTP_10);
+            let old = normalized(old, target).unwrap();
+            assert_eq!(old.headers()[HOST], want);
+            let new = http::Request::get("/a").version(Version::HTTP_2);
+            let new = normalized(new, target).unwrap();
+            assert_eq!(new.uri().to_string(), format!("http://{want}/a"));
+        }
+    }
+
+    #[test]
+    fn what_says_for_whom_it_is_is_for_them() {
+        let old = http::Request::get("/a").version(Version::HTTP_10);
+        let old = normalized(old.header(HOST, "me"), "web:80").unwrap();
+        assert_eq!(old.headers()[HOST], "me");
+        let new = http::Request::get("/a").version(Version::HTTP_2);
+        let new = normalized(new.header(HOST, "me"), "web:80").unwrap();
+        assert_eq!(*new.uri(), "http://me/a");
+        assert!(!new.headers().contains_key(HOST));
+        let empty = http::Request::get("/a").version(Version::HTTP_2);
+        assert!(normalized(empty.header(HOST, ""), "web:80").is_err());
+        let missing = http::Request::get("/a").version(Version::HTTP_11);
+        assert!(normalized(missing, "web:80").is_err());
+    }
 
     #[test]
     fn hosts_are_told_from_what_is_none() {

@@ -144,6 +144,11 @@ async fn sweep(known: Weak<RefCell<Known>>, idle: Duration) {
 // === impl Port ===
 
 impl Port {
+    /// The address that clients connect to.
+    pub fn listen(&self) -> SocketAddr {
+        self.mapped.listen
+    }
+
     fn new(
         mapped: Mapped,
         mut news: watch::Receiver<Arc<ServerPolicy>>,
