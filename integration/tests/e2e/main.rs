@@ -10,6 +10,7 @@ mod client_hello;
 mod client_id;
 mod config;
 mod controller;
+mod demo;
 mod detection;
 mod discovery;
 mod errors;

@@ -2,6 +2,7 @@
 //!
 //! Pairs of sidecars that prove their identities to each other are in [`mesh`].
 
+pub(crate) mod home;
 pub(crate) mod mesh;
 pub(crate) mod message;
 

@@ -1,0 +1,70 @@
+//! `meshctl demo`: what it shows, and what it leaves behind.
+
+use crate::rig::{
+    SOON,
+    home::{Home, START},
+};
+use integration::{eventually, process::Process};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_shows_traffic_through_the_mesh_and_leaves_nothing_behind() {
+    let home = Home::new();
+    let command = home.command(&["demo", "--for", "15s", "-o", "json"]);
+    let mut demo = Process::spawn("meshctl demo", command);
+    let status = demo
+        .wait(START + Duration::from_secs(30))
+        .expect("it ends by itself");
+    let output = demo.output();
+    assert!(status.success(), "{output}");
+    let json = &output[output.find("\n[").map_or(0, |at| at + 1)..];
+    let mut rows = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+    let rows = rows
+        .next()
+        .and_then(Result::ok)
+        .unwrap_or_else(|| panic!("no JSON: {output}"));
+    for name in ["web", "api", "voting"] {
+        let row = rows
+            .as_array()
+            .and_then(|rows| rows.iter().find(|row| row["name"] == name));
+        let row = row.unwrap_or_else(|| panic!("no {name} in {rows}"));
+        assert!(row["rps"].as_f64().is_some_and(|rps| rps > 1.0), "{row}");
+        assert!(
+            row["success"].as_f64().is_some_and(|rate| rate > 0.8),
+            "{row}"
+        );
+    }
+    home.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_demo_leaves_nothing_behind() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let home = Home::new();
+        let mut demo = Process::spawn("meshctl demo", home.command(&["demo"]));
+        eventually::holds("replicas run", START, || async {
+            home.processes().len() > 8
+        })
+        .await;
+        demo.signal(signal);
+        demo.wait(SOON * 6).expect("it ends");
+        home.nothing_is_left().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_demo_leaves_no_process_behind() {
+    let home = Home::new();
+    let mut demo = Process::spawn("meshctl demo", home.command(&["demo"]));
+    eventually::holds("replicas run", START, || async {
+        home.processes().len() > 8
+    })
+    .await;
+    demo.kill();
+    eventually::holds("nothing is left", SOON * 4, || async {
+        home.processes().is_empty() && home.files().is_empty()
+    })
+    .await;
+}
