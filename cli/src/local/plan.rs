@@ -93,12 +93,16 @@ pub(super) fn plan(manifests: Manifests) -> Plan {
             let warning = format!("statefulset/{name}: spec.volumeClaimTemplates does not apply");
             builder.plan.warnings.push(warning);
         }
+        let mut template = spec.template;
+        if let Some(pod) = &mut template.spec {
+            pod.subdomain = spec.service_name;
+        }
         builder.workload(
             WorkloadKind::StatefulSet,
             &set.metadata,
             spec.replicas,
             parallel,
-            spec.template,
+            template,
         );
     }
     for pod in manifests.pods {

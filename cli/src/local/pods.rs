@@ -44,6 +44,8 @@ pub(super) fn pod(record: &PodRecord<'_>) -> Value {
         "spec": {
             "nodeName": super::NODE_NAME,
             "serviceAccountName": template.service_account,
+            "hostname": hostname(replica),
+            "subdomain": template.subdomain,
             "containers": containers(replica),
         },
         "status": {
@@ -92,6 +94,14 @@ fn labels(replica: &Replica) -> BTreeMap<String, String> {
     labels
 }
 
+/// What the replica is called below its subdomain, as `HOSTNAME.SUBDOMAIN.NAMESPACE.svc`.
+fn hostname(replica: &Replica) -> Option<&str> {
+    match replica.workload.kind {
+        WorkloadKind::StatefulSet => Some(&replica.id.name),
+        WorkloadKind::Deployment | WorkloadKind::Pod => replica.template.hostname.as_deref(),
+    }
+}
+
 fn owner(replica: &Replica) -> Value {
     let workload = &replica.workload;
     let reference = |kind: &str, name: String| {
@@ -130,11 +140,11 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn made() -> Replica {
-        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: demo}\nspec:\n  selector: {}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      containers: [{name: web, command: [web], ports: [{containerPort: 80, name: http}]}]\n";
+    fn made(kind: &str) -> Replica {
+        let text = "apiVersion: apps/v1\nkind: KIND\nmetadata: {name: web, namespace: demo}\nspec:\n  selector: {}\n  serviceName: all\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      containers: [{name: web, command: [web], ports: [{containerPort: 80, name: http}]}]\n";
         let source = Source::Embedded {
             name: "app.yaml",
-            text: text.to_string(),
+            text: text.replace("KIND", kind),
         };
         let plan = plan(load(&source).unwrap());
         let controller = Ipv4Addr::new(127, 64, 0, 1);
@@ -149,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_pod_reads_back_as_kubernetes_has_it() {
-        let replica = made();
+        let replica = made("Deployment");
         let record = PodRecord {
             replica: &replica,
             components: &[],
@@ -172,6 +182,23 @@ mod tests {
             (port.container_port, port.name.as_deref()),
             (80, Some("http"))
         );
+    }
+
+    #[test]
+    fn replicas_of_a_stateful_set_have_names_below_its_service() {
+        for (kind, names) in [
+            ("StatefulSet", [json!("web-1"), json!("all")]),
+            ("Deployment", [Value::Null, Value::Null]),
+        ] {
+            let replica = made(kind);
+            let record = PodRecord {
+                replica: &replica,
+                components: &[],
+                ready: true,
+            };
+            let spec = &pod(&record)["spec"];
+            assert_eq!([&spec["hostname"], &spec["subdomain"]], names.each_ref());
+        }
     }
 
     #[test]

@@ -38,6 +38,25 @@ async fn a_detached_mesh_can_be_seen_and_taken_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_a_stateful_set_is_reached_by_its_own_name() {
+    let home = Home::new();
+    let _files = home.up(2);
+    let sidecar = SocketAddr::new(pod_ip(&home.status(), "web-0"), 4140);
+    for replica in ["api-0", "api-1"] {
+        let name = format!("{replica}.api.demo.svc.cluster.local");
+        for _ in 0..4 {
+            let answer = client::get(sidecar, &format!("http://{name}/")).await;
+            assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+            assert_eq!(answer.text(), format!("from {replica}\n"));
+        }
+        let found = home.json(&["dg", "ep", &format!("{name}:80"), "-o", "json"]);
+        let pods = found.as_array().into_iter().flatten();
+        let pods: Vec<_> = pods.map(|endpoint| &endpoint["pod"]).collect();
+        assert_eq!(pods, [replica], "{found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scaling_up_and_down_under_load_loses_no_request() {
     let home = Home::new();
     let files = tempfile::tempdir().expect("a temporary directory can be made");

@@ -23,6 +23,10 @@ pub(crate) struct Template {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) service_account: String,
+    /// What replicas are called below `subdomain`; those of a StatefulSet, by their own names.
+    pub(crate) hostname: Option<String>,
+    /// The headless Service that names replicas.
+    pub(crate) subdomain: Option<String>,
     pub(crate) containers: Vec<Container>,
     /// `terminationGracePeriodSeconds`.
     pub(crate) grace: Duration,
@@ -56,6 +60,8 @@ const POD_FIELDS: &[&str] = &[
     "serviceAccountName",
     "serviceAccount",
     "terminationGracePeriodSeconds",
+    "hostname",
+    "subdomain",
 ];
 const CONTAINER_FIELDS: &[&str] = &[
     "name",
@@ -101,6 +107,8 @@ pub(super) fn build(
         labels,
         annotations,
         service_account,
+        hostname: spec.hostname,
+        subdomain: spec.subdomain,
         containers,
         grace,
     };

@@ -15,6 +15,8 @@ fn workload(kind: WorkloadKind, replicas: usize, hash: &str) -> Workload {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         service_account: "default".to_string(),
+        hostname: None,
+        subdomain: None,
         containers: Vec::new(),
         grace: Duration::ZERO,
     };

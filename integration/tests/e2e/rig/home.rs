@@ -37,7 +37,7 @@ impl Home {
         Self(tempfile::tempdir().expect("a temporary directory can be made"))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
