@@ -10,6 +10,7 @@ mod labels;
 mod ports;
 
 pub use self::{
+    annotations::{PROXY_ANNOTATIONS, SERVICE_ANNOTATIONS},
     labels::Labels,
     ports::{PortSet, PortSetError},
 };

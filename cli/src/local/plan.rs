@@ -3,6 +3,7 @@
 //! A pure function, called by `supervisor` at the start and on every change. It decides neither
 //! names nor addresses of replicas (`reconcile`, `replica`), and starts nothing.
 
+mod advice;
 mod template;
 
 use super::env::Settings;
@@ -116,6 +117,8 @@ pub(super) fn plan(manifests: Manifests) -> Plan {
     plan.services = manifests.services.iter().flat_map(service_ports).collect();
     plan.services.sort();
     plan.copies = manifests.copies;
+    let advice = advice::objects(&manifests.services, &plan);
+    plan.warnings.extend(advice);
     plan
 }
 
@@ -154,7 +157,9 @@ impl Builder {
             name: metadata.name.clone().unwrap_or_default(),
         };
         let label = format!("{}/{}", kind.lower(), key.name);
-        let (template, problems) = template::build(&self.settings, &key.namespace, template);
+        let advice = advice::template(metadata, &template);
+        let (template, mut problems) = template::build(&self.settings, &key.namespace, template);
+        problems.extend(advice);
         let warnings = problems.iter().map(|problem| format!("{label}: {problem}"));
         self.plan.warnings.extend(warnings);
         let wanted = replicas.unwrap_or(1);

@@ -1,11 +1,12 @@
-//! Annotations by which users configure the mesh. A bad value is a warning, and the default holds.
+//! Annotations by which users configure the mesh. A bad value is a warning, and the default holds;
+//! but a policy that is not understood lets nobody in.
 
 use super::{PortSet, ProxyConfig, Warnings};
 use mesh_policy::{
     inbound::DefaultPolicy,
     outbound::{Backoff, FailureAccrual},
 };
-use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 const DEFAULT_POLICY: &str = "config.linkerd.io/default-inbound-policy";
@@ -18,6 +19,28 @@ const MIN_PENALTY: &str = "balancer.linkerd.io/failure-accrual-consecutive-min-p
 const MAX_PENALTY: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-penalty";
 const JITTER: &str = "balancer.linkerd.io/failure-accrual-consecutive-jitter-ratio";
 
+/// What is read of a pod's or a namespace's annotations.
+pub const PROXY_ANNOTATIONS: &[&str] = &[
+    OPAQUE_PORTS,
+    DEFAULT_POLICY,
+    SKIP_INBOUND,
+    REQUIRE_IDENTITY,
+    INBOUND_PORT,
+];
+
+/// What is read of a Service's annotations.
+pub const SERVICE_ANNOTATIONS: &[&str] = &[
+    OPAQUE_PORTS,
+    ACCRUAL,
+    MAX_FAILURES,
+    MIN_PENALTY,
+    MAX_PENALTY,
+    JITTER,
+];
+
+/// Annotations of Services that say what only routes can do.
+const OF_ROUTES: [&str; 2] = ["retry.linkerd.io/", "timeout.linkerd.io/"];
+
 /// The annotations of one object.
 pub(super) struct Annotations<'a> {
     pub(super) map: &'a BTreeMap<String, String>,
@@ -28,10 +51,30 @@ impl Annotations<'_> {
     pub(super) fn proxy_config(&mut self) -> ProxyConfig {
         ProxyConfig {
             opaque_ports: self.opaque_ports(),
-            default_policy: self.parsed(DEFAULT_POLICY, DefaultPolicy::from_str),
+            default_policy: self.default_policy(),
             skip_inbound_ports: self.ports(SKIP_INBOUND),
             require_identity_ports: self.ports(REQUIRE_IDENTITY),
             inbound_port: self.parsed(INBOUND_PORT, port),
+        }
+    }
+
+    /// Whoever writes one wants fewer clients than all, so a typo must not let all of them in.
+    fn default_policy(&mut self) -> Option<DefaultPolicy> {
+        let value = self.map.get(DEFAULT_POLICY)?.trim();
+        let policy = value.parse().unwrap_or_else(|error| {
+            let problem = format!("{error}; until then nobody may connect");
+            self.warnings.add(DEFAULT_POLICY, problem);
+            DefaultPolicy::Deny
+        });
+        Some(policy)
+    }
+
+    /// What a Service asks for in vain.
+    pub(super) fn report_routes(&mut self) {
+        let names = self.map.keys();
+        for name in names.filter(|name| OF_ROUTES.iter().any(|of| name.starts_with(of))) {
+            let problem = "not acted on yet: requests are neither retried nor timed";
+            self.warnings.add(name, problem);
         }
     }
 
@@ -149,6 +192,28 @@ mod tests {
         }
         .failure_accrual();
         (accrual, warnings.0)
+    }
+
+    #[test]
+    fn a_policy_that_is_not_understood_lets_nobody_in() {
+        let read = |value: &str| {
+            let map = BTreeMap::from([(DEFAULT_POLICY.into(), value.into())]);
+            let mut warnings = Warnings::default();
+            let config = Annotations {
+                map: &map,
+                warnings: &mut warnings,
+            }
+            .proxy_config();
+            (config.default_policy, warnings.0)
+        };
+        for known in DefaultPolicy::ALL {
+            assert_eq!(read(known.name()), (Some(known), vec![]));
+        }
+        for unknown in ["denny", "", "Deny"] {
+            let (policy, warnings) = read(unknown);
+            assert_eq!(policy, Some(DefaultPolicy::Deny), "{unknown:?}");
+            assert!(warnings[0].contains("nobody may connect"), "{warnings:?}");
+        }
     }
 
     #[test]

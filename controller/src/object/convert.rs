@@ -50,10 +50,19 @@ impl Service {
         let cluster_ips = kept(ips.filter_map(|ip| address(ip, "spec.clusterIP", warnings)));
         let ports = ports.into_iter().enumerate();
         let ports = kept(ports.filter_map(|(i, port)| service_port(i, port, warnings)));
+        if spec.session_affinity.as_deref() == Some("ClientIP") {
+            let problem = "ClientIP is not acted on: every request is balanced";
+            warnings.add("spec.sessionAffinity", problem);
+        }
+        if spec.internal_traffic_policy.as_deref() == Some("Local") {
+            let problem = "Local is not acted on: endpoints of all nodes are used";
+            warnings.add("spec.internalTrafficPolicy", problem);
+        }
         let mut annotations = Annotations {
             map: &annotations,
             warnings,
         };
+        annotations.report_routes();
         Self {
             cluster_ips,
             ports,

@@ -65,8 +65,13 @@ fn a_service() {
     let (object, warnings) = one("\
 apiVersion: v1
 kind: Service
-metadata: {name: web, namespace: demo}
+metadata:
+  name: web
+  namespace: demo
+  annotations: {retry.linkerd.io/http: 5xx, other.io/x: y}
 spec:
+  sessionAffinity: ClientIP
+  internalTrafficPolicy: Local
   clusterIP: 10.1.0.1
   selector: {app: web}
   ports:
@@ -78,7 +83,13 @@ spec:
 ");
     assert_eq!(
         warnings,
-        ["Service demo/web: spec.ports[4].port: 70000 is not a port"]
+        [
+            "spec.ports[4].port: 70000 is not a port",
+            "spec.sessionAffinity: ClientIP is not acted on: every request is balanced",
+            "spec.internalTrafficPolicy: Local is not acted on: endpoints of all nodes are used",
+            "retry.linkerd.io/http: not acted on yet: requests are neither retried nor timed",
+        ]
+        .map(|problem| format!("Service demo/web: {problem}"))
     );
     let Object::Service(service) = object else {
         panic!("not a service");

@@ -176,3 +176,20 @@ async fn mistakes_are_answered_with_what_to_do() {
     assert!(!down.status.success() || !down.stderr.is_empty() || !down.stdout.is_empty());
     home.nothing_is_left().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_is_not_understood_lets_nobody_in_and_is_told_of() {
+    let home = Home::new();
+    let strict = manifest(1).replacen(
+        "labels: {app: api}\n    spec",
+        "labels: {app: api}\n      annotations: \
+         {config.linkerd.io/default-inbound-policy: denny}\n    spec",
+        1,
+    );
+    let _files = home.up_with(&strict);
+    let warnings = home.status()["warnings"].to_string();
+    assert!(warnings.contains("default-inbound-policy"), "{warnings}");
+    assert!(warnings.contains("nobody may connect"), "{warnings}");
+    let sidecar = SocketAddr::new(pod_ip(&home.status(), "web-0"), 4140);
+    assert_eq!(client::get(sidecar, "http://api/").await.status, 403);
+}

@@ -154,3 +154,60 @@ fn replicas_out_of_range_are_reported() {
             .contains("spec.replicas -1 is taken as 0")
     );
 }
+
+#[test]
+fn what_the_controller_would_not_act_on_is_told_before_the_start() {
+    let quiet = APP.replace(
+        "namespace: demo}\nspec:\n  ports",
+        "namespace: demo}\nspec:\n  selector: {app: web}\n  ports",
+    );
+    assert_eq!(
+        planned(&quiet).warnings,
+        [
+            "deployment/web: container web: port 53 is left out; only TCP ports from 1 to 65535 are served"
+        ]
+    );
+    let text = quiet
+        .replace(
+            "metadata: {labels: {app: web}}",
+            "metadata:\n      labels: {app: web}\n      annotations:\n        \
+             config.linkerd.io/opaque-prots: '80'\n        \
+             config.linkerd.io/default-inbound-policy: denny\n        \
+             config.linkerd.io/skip-inbound-ports: 80,abc\n        \
+             prometheus.io/port: '80'",
+        )
+        .replace(
+            "kind: Deployment\nmetadata: {name: web, namespace: demo}",
+            "kind: Deployment\nmetadata: {name: web, namespace: demo, \
+             annotations: {config.linkerd.io/opaque-ports: '80', deployment.kubernetes.io/revision: '1'}}",
+        )
+        .replace(
+            "kind: Service\nmetadata: {name: web, namespace: demo}",
+            "kind: Service\nmetadata:\n  name: web\n  namespace: demo\n  annotations:\n    \
+             balancer.linkerd.io/failure-accrual: consectutive\n    \
+             timeout.linkerd.io/request: 5s",
+        )
+        .replace("{port: 9000, name: admin}", "{port: 99999, name: admin}, {port: 81, name: ui, targetPort: ui}")
+        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: lost, namespace: demo}\n\
+           spec: {selector: {app: wbe}, ports: [{port: 80}]}\n\
+           ---\napiVersion: v1\nkind: Namespace\nmetadata: {name: demo, annotations: \
+           {config.linkerd.io/proxy-cpu-limit: '1'}}\n";
+    let warnings = planned(&text).warnings;
+    let wanted = [
+        "deployment/web: config.linkerd.io/opaque-prots is not acted on; did you mean config.linkerd.io/opaque-ports?",
+        "deployment/web: config.linkerd.io/default-inbound-policy: \"denny\" is not a default policy",
+        "deployment/web: config.linkerd.io/skip-inbound-ports: \"abc\" is neither a port",
+        "deployment/web: config.linkerd.io/opaque-ports has no effect here; move it to spec.template",
+        "service/web: spec.ports[1].port: 99999 is not a port",
+        "service/web: timeout.linkerd.io/request: not acted on yet",
+        "service/web: balancer.linkerd.io/failure-accrual: \"consectutive\" is neither",
+        "service/web: port 81: no pod that it selects has a port named \"ui\"",
+        "service/lost: spec.selector matches no pod of these manifests",
+        "namespace/demo: config.linkerd.io/proxy-cpu-limit is not acted on",
+    ];
+    for wanted in wanted {
+        let found = warnings.iter().any(|warning| warning.starts_with(wanted));
+        assert!(found, "{wanted}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), wanted.len() + 1, "{warnings:#?}");
+}

@@ -98,6 +98,7 @@ fn default_policies_on_the_wire() {
         ("audit", Some((everywhere(), nothing.clone()))),
         ("cluster-authenticated", Some((inside(), any_identity()))),
         ("cluster-unauthenticated", Some((inside(), nothing))),
+        ("denny", None),
     ];
     for (policy, want) in table {
         let annotation = format!("config.linkerd.io/default-inbound-policy: {policy}");
