@@ -47,8 +47,9 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         let shown = show(&args, &handle).await;
         // The mesh ends in order first, then it is told how the demo went.
         let ended = stop(mesh, &handle).await;
-        let figures = shown?;
+        // Why it ended says more than that it did.
         ended?;
+        let figures = shown?;
         match args.output {
             Output::Json => out::print_json(&figures.rows),
             Output::Table => Ok(()),

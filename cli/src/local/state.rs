@@ -3,6 +3,7 @@
 //! A mesh is alive for exactly as long as its supervisor holds the lock on `DIR/lock`: the kernel
 //! gives it back whatever ends that process. Everything below the directory belongs to the mesh.
 
+use super::control;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -16,6 +17,9 @@ use std::time::Duration;
 const CLAIM_TRIES: u32 = 20;
 const CLAIM_PAUSE: Duration = Duration::from_millis(50);
 
+/// What `sockaddr_un` holds before its last NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
 /// Why state could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
@@ -23,6 +27,17 @@ pub(super) enum StateError {
     Running(String),
     #[error("{0} belongs to somebody else; set XDG_RUNTIME_DIR to a directory of yours")]
     Foreign(PathBuf),
+    #[error("{0} is no directory; remove it, or set XDG_RUNTIME_DIR to another directory")]
+    NoDirectory(PathBuf),
+    #[error(
+        "{0} can be written by others; `chmod go-w {0}`, or set XDG_RUNTIME_DIR to another directory"
+    )]
+    Writable(PathBuf),
+    #[error(
+        "{0} is too long for a socket by {1} bytes; set XDG_RUNTIME_DIR to a shorter directory of \
+         yours"
+    )]
+    TooLong(PathBuf, usize),
     #[error("state directory {0}: {1}")]
     Io(PathBuf, io::Error),
 }
@@ -91,6 +106,11 @@ pub(super) fn is_running(pid: u32) -> bool {
 /// Makes the directory, for whoever needs a place in it before the mesh claims it.
 pub(super) fn prepare(root: &Path, name: &str) -> Result<PathBuf, StateError> {
     let path = root.join(name);
+    let socket = control::socket(&path);
+    let length = socket.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(StateError::TooLong(socket, length - MAX_SOCKET_PATH));
+    }
     for dir in [root, &path] {
         let failed = |error| StateError::Io(dir.to_path_buf(), error);
         DirBuilder::new()
@@ -100,9 +120,14 @@ pub(super) fn prepare(root: &Path, name: &str) -> Result<PathBuf, StateError> {
             .map_err(failed)?;
         let metadata = std::fs::symlink_metadata(dir).map_err(failed)?;
         // In /tmp anybody could have made it first, to read or to replace what is written here.
-        let private = metadata.is_dir() && metadata.mode() & 0o022 == 0;
-        if metadata.uid() != getuid().as_raw() || !private {
+        if metadata.uid() != getuid().as_raw() {
             return Err(StateError::Foreign(dir.to_path_buf()));
+        }
+        if !metadata.is_dir() {
+            return Err(StateError::NoDirectory(dir.to_path_buf()));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(StateError::Writable(dir.to_path_buf()));
         }
     }
     Ok(path)
@@ -281,6 +306,19 @@ mod tests {
         let root = dir.path().join("gossamer");
         std::fs::create_dir(&root).unwrap();
         std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(prepare(&root, "a"), Err(StateError::Foreign(_))));
+        assert!(matches!(prepare(&root, "a"), Err(StateError::Writable(_))));
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_told_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("x".repeat(100));
+        let Err(StateError::TooLong(path, by)) = prepare(&root, "a") else {
+            panic!("it was taken");
+        };
+        assert_eq!(path.as_os_str().len() - by, MAX_SOCKET_PATH);
+        assert!(!root.exists());
+        let fits = &path.as_os_str().to_string_lossy()[..MAX_SOCKET_PATH];
+        assert!(std::os::unix::net::SocketAddr::from_pathname(fits).is_ok());
     }
 }

@@ -68,3 +68,18 @@ async fn a_killed_demo_leaves_no_process_behind() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_that_cannot_start_says_why() {
+    let home = Home::new();
+    let deep = home.path().join("x".repeat(100));
+    let mut command = home.command(&["demo"]);
+    command.env("XDG_RUNTIME_DIR", &deep);
+    let mut demo = Process::spawn("meshctl demo", command);
+    let status = demo.wait(START).expect("it ends by itself");
+    assert!(!status.success());
+    let output = demo.output();
+    assert!(output.contains("too long for a socket"), "{output}");
+    assert!(output.contains("XDG_RUNTIME_DIR"), "{output}");
+    assert!(!deep.exists());
+}
