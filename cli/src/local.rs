@@ -127,8 +127,12 @@ pub fn janitor(args: JanitorArgs) -> anyhow::Result<()> {
 
 /// Claims a name and sets a mesh up under it; `Supervisor::run` starts it.
 pub(crate) async fn claim(source: Source, name: &str) -> anyhow::Result<Supervisor> {
-    let state = StateDir::claim(&state::root(), name, daemon::LOG).await?;
-    Supervisor::new(source, name, state)
+    let root = state::root();
+    // Before there is anything to remove: from here on this process may be killed at any time.
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let janitor = daemon::Janitor::start(&program, &root.join(name))?;
+    let state = StateDir::claim(&root, name, daemon::LOG).await?;
+    Supervisor::new(source, name, program, state, janitor)
 }
 
 /// Names of the running meshes of this user.

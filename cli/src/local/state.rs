@@ -83,6 +83,7 @@ pub(super) fn sweep(path: &Path) -> Result<bool, StateError> {
         if unowned {
             // Fails, as it should, while something is in it: a mesh that is about to start.
             let _ = std::fs::remove_dir(path);
+            let _ = path.parent().map(std::fs::remove_dir);
         }
         return Ok(unowned);
     };

@@ -24,7 +24,7 @@ use super::state::StateDir;
 use anyhow::Context;
 use running::RunningPod;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::UnixListener;
@@ -63,8 +63,9 @@ pub(crate) struct Supervisor {
     status: watch::Sender<Status>,
     stop: Arc<watch::Sender<Stop>>,
     changes: Changes,
-    /// Last, since dropping it removes what all others use.
+    /// After all others and before the janitor, since dropping it removes what all others use.
     state: StateDir,
+    janitor: daemon::Janitor,
 }
 
 /// What others may see of a mesh, and how they stop it.
@@ -93,11 +94,16 @@ impl Handle {
 
 impl Supervisor {
     /// Reads the manifests and claims name and addresses. No process is started yet.
-    pub(super) fn new(source: Source, name: &str, state: StateDir) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        source: Source,
+        name: &str,
+        program: PathBuf,
+        state: StateDir,
+        janitor: daemon::Janitor,
+    ) -> anyhow::Result<Self> {
         let plan = plan::plan(manifest::load(&source)?);
         let changes = Changes::of(&source).context("cannot watch the manifests")?;
         let block = Block::claim()?;
-        let program = std::env::current_exe().context("cannot find this program")?;
         let mesh = MeshInfo {
             controller: block.controller(),
             program: program.clone(),
@@ -129,6 +135,7 @@ impl Supervisor {
             status,
             changes,
             state,
+            janitor,
         })
     }
 
@@ -144,7 +151,6 @@ impl Supervisor {
         let socket = control::socket(self.state.path());
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
-        let janitor = daemon::Janitor::start(&self.mesh.program, self.state.path())?;
         let handle = self.handle();
         let server = control::serve(listener, handle.status.clone(), move || handle.stop());
         let controller_orders = watch::Sender::new(Order::Run);
@@ -161,7 +167,8 @@ impl Supervisor {
         if timeout(pod::FAST_GRACE, controller).await.is_err() {
             controller_orders.send_replace(Order::Kill);
         }
-        drop(self);
+        let Self { state, janitor, .. } = self;
+        drop(state);
         janitor.finish().await;
         result
     }

@@ -83,3 +83,21 @@ async fn a_demo_that_cannot_start_says_why() {
     assert!(output.contains("XDG_RUNTIME_DIR"), "{output}");
     assert!(!deep.exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_killed_as_it_starts_leaves_nothing_behind() {
+    let home = Home::new();
+    let state = home.path().join("gossamer");
+    for files in 0..5 {
+        let mut demo = Process::spawn("meshctl demo", home.command(&["demo"]));
+        eventually::blocking(START, || {
+            (state.exists() && home.files().len() >= files).then_some(())
+        })
+        .expect("its state appears");
+        demo.kill();
+        eventually::holds("nothing is left", SOON * 4, || async {
+            home.processes().is_empty() && !state.exists()
+        })
+        .await;
+    }
+}
