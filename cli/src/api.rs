@@ -106,7 +106,7 @@ pub(crate) struct Query<'a> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     #[error("the controller's stats API cannot be reached: {0}")]
-    Get(#[from] GetError),
+    Get(GetError),
     #[error("the controller refuses the question: {0}")]
     Refused(String),
     #[error("{0} is no stats API of this version: {1}")]
@@ -158,7 +158,8 @@ pub(crate) async fn pods(addr: SocketAddr) -> Result<Vec<Pod>, ApiError> {
 }
 
 async fn get<T: serde::de::DeserializeOwned>(addr: SocketAddr, path: &str) -> Result<T, ApiError> {
-    let (status, body) = http_get::get(addr, path, &[], DEADLINE).await?;
+    let answer = http_get::get(addr, path, &[], DEADLINE).await;
+    let (status, body) = answer.map_err(ApiError::Get)?;
     if status == StatusCode::OK {
         return serde_json::from_slice(&body).map_err(|error| ApiError::Answer(addr, error));
     }

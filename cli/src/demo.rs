@@ -6,11 +6,12 @@
 mod apps;
 mod screen;
 
-use crate::api::Kind;
+use crate::api::{ApiError, Kind};
 use crate::args::{DemoAppArgs, DemoArgs, Output};
 use crate::local::{self, Handle, Source, Status, interrupted};
 use crate::{edges, out, stat};
 use screen::{Figures, Screen};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -18,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 const MANIFEST: &str = include_str!("demo/demo.yaml");
 const NAMESPACE: &str = "demo";
+/// The load generator.
+const LOAD: &str = "traffic";
 const STATS_PORT: u16 = 8085;
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -94,22 +97,36 @@ async fn show(args: &DemoArgs, handle: &Handle) -> anyhow::Result<Figures> {
         .line("api-2 is slow and fails at times: see how little traffic it gets; Ctrl-C stops\n")?;
     let addr = SocketAddr::new(ip.parse()?, STATS_PORT);
     let begun = Instant::now();
-    let end = args.run_for.map(|run_for| begun + run_for);
-    while end.is_none_or(|end| Instant::now() < end) {
-        screen.draw(&figures(addr, WINDOW).await?)?;
-        let next = end.map_or(REFRESH, |end| {
-            REFRESH.min(end.saturating_duration_since(Instant::now()))
-        });
-        tokio::select! {
-            () = sleep(next) => {}
-            () = interrupted() => break,
-            () = crashed(handle) => anyhow::bail!("the mesh has ended by itself"),
+    let mut figures = Figures::default();
+    let end = async {
+        match args.run_for {
+            Some(run_for) => sleep(run_for).await,
+            None => std::future::pending().await,
         }
+    };
+    tokio::select! {
+        drawn = draw(&mut screen, addr, &mut figures) => return drawn.map(|never| match never {}),
+        () = end => {}
+        () = interrupted() => {}
+        () = crashed(handle) => anyhow::bail!("the mesh has ended by itself"),
     }
     let window = begun.elapsed().clamp(WINDOW, LONGEST_WINDOW);
-    let figures = figures(addr, window).await?;
+    figures.update(self::figures(addr, window).await);
     screen.last(&figures, begun.elapsed())?;
     Ok(figures)
+}
+
+/// Draws for as long as it is polled; ends only when nobody can see it.
+async fn draw(
+    screen: &mut Screen,
+    addr: SocketAddr,
+    latest: &mut Figures,
+) -> anyhow::Result<Infallible> {
+    loop {
+        latest.update(figures(addr, WINDOW).await);
+        screen.draw(latest)?;
+        sleep(REFRESH).await;
+    }
 }
 
 /// Stops the mesh; a further signal stops it at once.
@@ -172,13 +189,19 @@ async fn crashed(handle: &Handle) {
     while status.changed().await.is_ok() {}
 }
 
-async fn figures(addr: SocketAddr, window: Duration) -> anyhow::Result<Figures> {
+/// Of all but the load generator: nobody sends it anything that could be counted.
+async fn figures(addr: SocketAddr, window: Duration) -> Result<Figures, ApiError> {
     let workloads = [Kind::Deployment, Kind::StatefulSet];
     let mut rows = stat::fetch(addr, &workloads, Some(NAMESPACE), None, window).await?;
+    rows.retain(|row| row.name != LOAD);
     let pods = stat::fetch(addr, &[Kind::Pod], Some(NAMESPACE), None, window).await?;
     rows.extend(pods.into_iter().filter(|row| row.name.starts_with("api-")));
     let edges = edges::of_namespace(addr, NAMESPACE).await?;
-    Ok(Figures { rows, edges })
+    Ok(Figures {
+        rows,
+        edges,
+        away: false,
+    })
 }
 
 #[cfg(test)]

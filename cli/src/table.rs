@@ -10,6 +10,7 @@ const SECURED: &str = "√";
 
 /// Gap between columns.
 const GAP: u16 = 3;
+const LIVE_GAP: u16 = 2;
 
 /// What a table of figures shows besides the names.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +38,24 @@ pub(crate) fn stat(rows: &[Row], columns: StatColumns) -> String {
         .map(|row| stat_cells(row, columns))
         .collect::<Vec<_>>();
     render(&header, &cells, if columns.namespace { 2 } else { 1 })
+}
+
+/// The same for a terminal of 80 columns.
+pub(crate) fn live(rows: &[Row], columns: StatColumns) -> String {
+    let header = [
+        "NAME", "MESHED", "SUCCESS", "RPS", "P50", "P95", "P99", "TCP", "READ/S",
+    ];
+    let columns = StatColumns {
+        namespace: false,
+        bytes: false,
+        ..columns
+    };
+    let cells = rows.iter().map(|row| {
+        let mut cells = stat_cells(row, columns);
+        cells.push(shown(row.tcp_read_bytes_rate.map(bytes)));
+        cells
+    });
+    render_with(&header, &cells.collect::<Vec<_>>(), 1, LIVE_GAP)
 }
 
 /// A table whose cells all stand left, as `linkerd diagnostics` prints them.
@@ -119,6 +138,10 @@ pub(crate) fn local_status(mesh: &Status) -> String {
 }
 
 fn render(header: &[&str], rows: &[Vec<String>], left_columns: usize) -> String {
+    render_with(header, rows, left_columns, GAP)
+}
+
+fn render_with(header: &[&str], rows: &[Vec<String>], left_columns: usize, gap: u16) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header);
@@ -126,7 +149,7 @@ fn render(header: &[&str], rows: &[Vec<String>], left_columns: usize) -> String 
         table.add_row(row);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if index == 0 { 0 } else { GAP }, 0));
+        column.set_padding((if index == 0 { 0 } else { gap }, 0));
         if index >= left_columns {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -153,8 +176,7 @@ fn short_id(id: &str) -> String {
 }
 
 fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
-    let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
-    let millis = |value: Option<u64>| show(value.map(|ms| format!("{ms}ms")));
+    let millis = |value: Option<u64>| shown(value.map(|ms| format!("{ms}ms")));
     let mut cells = Vec::new();
     if columns.namespace {
         cells.push(row.namespace.clone());
@@ -172,18 +194,31 @@ fn stat_cells(row: &Row, columns: StatColumns) -> Vec<String> {
         &row.meshed
     };
     cells.push(meshed.to_string());
-    cells.push(show(
+    cells.push(shown(
         row.success
             .map(|success| format!("{:.2}%", success * 100.0)),
     ));
-    cells.push(show(row.rps.map(|rps| format!("{rps:.1}rps"))));
+    cells.push(shown(row.rps.map(|rps| format!("{rps:.1}rps"))));
     cells.extend([row.latency_ms_p50, row.latency_ms_p95, row.latency_ms_p99].map(millis));
-    cells.push(show(row.tcp_open_connections.map(|open| open.to_string())));
+    cells.push(shown(row.tcp_open_connections.map(|open| open.to_string())));
     if columns.bytes {
         let rates = [row.tcp_read_bytes_rate, row.tcp_write_bytes_rate];
-        cells.extend(rates.map(|rate| show(rate.map(|rate| format!("{rate:.1}B/s")))));
+        cells.extend(rates.map(|rate| shown(rate.map(|rate| format!("{rate:.1}B/s")))));
     }
     cells
+}
+
+fn shown(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "-".to_string())
+}
+
+/// In few characters: `870B`, `12.4kB`.
+fn bytes(count: f64) -> String {
+    match count {
+        count if count < 1e3 => format!("{count:.0}B"),
+        count if count < 1e6 => format!("{:.1}kB", count / 1e3),
+        count => format!("{:.1}MB", count / 1e6),
+    }
 }
 
 fn controller_cells(mesh: &Status) -> Vec<String> {
@@ -230,10 +265,10 @@ fn pod_cells(pod: &PodStatus) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn row() -> Row {
+    pub(crate) fn row() -> Row {
         serde_json::from_str(
             r#"{"namespace":"demo","kind":"deployment","name":"web","meshed":"1/1","success":0.99321,
             "rps":2.04,"latency_ms_p50":1,"latency_ms_p95":23,"latency_ms_p99":123,
@@ -258,6 +293,33 @@ web              1/1    99.32%   2.0rps           1ms          23ms         123m
 a-long-name      1/1         -        -           1ms          23ms         123ms          4
 "
         );
+    }
+
+    #[test]
+    fn live_figures_fit_into_eighty_columns() {
+        let columns = StatColumns {
+            kind_prefix: true,
+            ..StatColumns::default()
+        };
+        let busy = Row {
+            name: "voting".into(),
+            meshed: "10/10".into(),
+            success: Some(1.0),
+            rps: Some(1999.9),
+            latency_ms_p50: Some(9999),
+            latency_ms_p95: Some(9999),
+            latency_ms_p99: Some(9999),
+            tcp_open_connections: Some(1000),
+            tcp_read_bytes_rate: Some(999_900.0),
+            ..row()
+        };
+        let text = live(&[row(), busy], columns);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        let store = live(&[row()], columns);
+        assert!(store.ends_with("    4      2B\n"), "{store}");
     }
 
     fn edge(dst_kind: &str, no_tls_reason: &str) -> Edge {

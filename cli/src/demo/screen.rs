@@ -2,7 +2,7 @@
 //!
 //! `demo` gives it figures every second; what they look like is `table`'s affair.
 
-use crate::api::{Edge, Row};
+use crate::api::{ApiError, Edge, Row};
 use crate::{edges, out, stat, table};
 use crossterm::cursor::MoveToPreviousLine;
 use crossterm::terminal::{Clear, ClearType};
@@ -18,6 +18,8 @@ const PLAIN_PERIOD: Duration = Duration::from_secs(5);
 pub(super) struct Figures {
     pub(super) rows: Vec<Row>,
     pub(super) edges: Vec<Edge>,
+    /// They are the last ones known: the controller does not answer now.
+    pub(super) away: bool,
 }
 
 /// Where the demo shows what happens; silent when only figures are wanted.
@@ -27,6 +29,18 @@ pub(super) struct Screen {
     /// Lines of the table on the screen.
     height: u16,
     printed: Option<Instant>,
+}
+
+// === impl Figures ===
+
+impl Figures {
+    /// Takes new figures; the old ones stay while there are none.
+    pub(super) fn update(&mut self, new: Result<Self, ApiError>) {
+        match new {
+            Ok(new) => *self = new,
+            Err(_) => self.away = true,
+        }
+    }
 }
 
 // === impl Screen ===
@@ -61,14 +75,14 @@ impl Screen {
         self.printed = Some(Instant::now());
         self.erase()?;
         let text = text(figures);
-        out::print(&text)?;
         if self.terminal {
-            let width = crossterm::terminal::size().map_or(0, |(width, _)| usize::from(width));
-            self.height = height(&text, width);
+            let size = crossterm::terminal::size().unwrap_or((u16::MAX, u16::MAX));
+            let (text, height) = fitted(&text, size);
+            self.height = height;
+            out::print(&text)
         } else {
-            out::print("\n")?;
+            out::print(&format!("{text}\n"))
         }
-        Ok(())
     }
 
     /// The figures of the whole run.
@@ -99,22 +113,30 @@ impl Screen {
     }
 }
 
-/// Lines a text takes on a terminal that wraps at `width`; 0 when that is not known.
-fn height(text: &str, width: usize) -> u16 {
-    let lines = text.lines().map(|line| match width {
-        0 => 1,
-        width => line.chars().count().div_ceil(width).max(1),
-    });
-    u16::try_from(lines.sum::<usize>()).unwrap_or(u16::MAX)
+/// What of a text fits on a terminal without wrapping or scrolling, and its lines. The line below
+/// the text belongs to the cursor.
+fn fitted(text: &str, (columns, rows): (u16, u16)) -> (String, u16) {
+    let clipped = |line: &str| line.chars().take(columns.into()).collect::<String>() + "\n";
+    let lines = text.lines().take(rows.saturating_sub(1).into());
+    let lines: Vec<_> = lines.map(clipped).collect();
+    (
+        lines.concat(),
+        u16::try_from(lines.len()).unwrap_or(u16::MAX),
+    )
 }
 
 fn text(figures: &Figures) -> String {
-    let Figures { rows, edges } = figures;
+    let Figures { rows, edges, away } = figures;
+    let away = if *away {
+        "the controller is away: these are the last figures, and traffic goes on\n"
+    } else {
+        ""
+    };
     if rows.is_empty() {
-        return "no figures yet\n".to_string();
+        return format!("no figures yet\n{away}");
     }
-    let table = table::stat(rows, stat::columns(rows));
-    format!("{table}\n{}\n", edges::summary(edges))
+    let table = table::live(rows, stat::columns(rows));
+    format!("{table}\n{}\n{away}", edges::summary(edges))
 }
 
 #[cfg(test)]
@@ -122,8 +144,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrapped_lines_count_as_often_as_they_wrap() {
-        assert_eq!(height("12345\n\n1234567890\n", 5), 4);
-        assert_eq!(height("12345\n12\n", 0), 2);
+    fn what_does_not_fit_is_clipped() {
+        let text = "12345\n\nüüüüüü\nx\n";
+        assert_eq!(fitted(text, (5, 9)), ("12345\n\nüüüüü\nx\n".to_string(), 4));
+        assert_eq!(fitted(text, (3, 3)), ("123\n\n".to_string(), 2));
+        assert_eq!(fitted(text, (5, 0)), (String::new(), 0));
+    }
+
+    #[test]
+    fn the_last_figures_stay_while_the_controller_is_away() {
+        let mut figures = Figures::default();
+        assert_eq!(text(&figures), "no figures yet\n");
+        let rows = vec![table::tests::row()];
+        let new = Figures {
+            rows,
+            ..Figures::default()
+        };
+        figures.update(Ok(new));
+        let before = text(&figures);
+        figures.update(Err(ApiError::Refused(String::new())));
+        let after = text(&figures);
+        assert!(after.starts_with(&before), "{after}");
+        assert!(after.contains("controller is away"), "{after}");
+        figures.update(Ok(Figures::default()));
+        assert!(!figures.away);
     }
 }

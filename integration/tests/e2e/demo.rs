@@ -5,7 +5,7 @@ use crate::rig::{
     home::{Home, START},
 };
 use integration::{eventually, process::Process};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -70,21 +70,6 @@ async fn a_killed_demo_leaves_no_process_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_demo_that_cannot_start_says_why() {
-    let home = Home::new();
-    let deep = home.path().join("x".repeat(100));
-    let mut command = home.command(&["demo"]);
-    command.env("XDG_RUNTIME_DIR", &deep);
-    let mut demo = Process::spawn("meshctl demo", command);
-    let status = demo.wait(START).expect("it ends by itself");
-    assert!(!status.success());
-    let output = demo.output();
-    assert!(output.contains("too long for a socket"), "{output}");
-    assert!(output.contains("XDG_RUNTIME_DIR"), "{output}");
-    assert!(!deep.exists());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demo_killed_as_it_starts_leaves_nothing_behind() {
     let home = Home::new();
     let state = home.path().join("gossamer");
@@ -100,4 +85,56 @@ async fn a_demo_killed_as_it_starts_leaves_nothing_behind() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_goes_on_while_its_controller_restarts() {
+    let home = Home::new();
+    let mut demo = Process::spawn("meshctl demo", home.command(&["demo"]));
+    eventually::holds("figures are shown", START, || async {
+        demo.output().contains("deploy/web")
+    })
+    .await;
+    let mut controllers: Vec<Pid> = Vec::new();
+    for signal in [Signal::KILL, Signal::KILL, Signal::STOP] {
+        let pid = eventually::some("another controller runs", SOON * 6, || async {
+            let pid = home.status()["controller"]["pid"].as_i64()?;
+            Pid::from_raw(pid as i32).filter(|pid| !controllers.contains(pid))
+        })
+        .await;
+        let _ = rustix::process::kill_process(pid, signal);
+        controllers.push(pid);
+    }
+    eventually::holds("it tells of the controller", SOON * 6, || async {
+        demo.output().contains("controller is away")
+    })
+    .await;
+    let shown = demo.output().len();
+    let _ = rustix::process::kill_process(controllers[2], Signal::CONT);
+    eventually::holds("figures are shown again", SOON * 12, || async {
+        let output = demo.output();
+        let last = output[shown..].rsplit("NAME").next().unwrap_or_default();
+        last.contains("mTLS:") && !last.contains("away")
+    })
+    .await;
+    assert!(demo.is_running());
+    demo.signal(Signal::INT);
+    let status = demo.wait(SOON * 6).expect("it ends");
+    assert!(status.success(), "{}", demo.output());
+    home.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_that_cannot_start_says_why() {
+    let home = Home::new();
+    let deep = home.path().join("x".repeat(100));
+    let mut command = home.command(&["demo"]);
+    command.env("XDG_RUNTIME_DIR", &deep);
+    let mut demo = Process::spawn("meshctl demo", command);
+    let status = demo.wait(START).expect("it ends by itself");
+    assert!(!status.success());
+    let output = demo.output();
+    assert!(output.contains("too long for a socket"), "{output}");
+    assert!(output.contains("XDG_RUNTIME_DIR"), "{output}");
+    assert!(!deep.exists());
 }
