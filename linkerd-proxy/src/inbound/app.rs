@@ -22,10 +22,10 @@ use mesh_policy::authz::Permit;
 use std::{cell::LazyCell, net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 
-/// Windows towards the application, which is near: large ones cost it nothing, and us only what a slow
-/// client leaves standing.
+/// Windows towards the application, which is near: a stream's is far more than what is on its way there,
+/// and small enough for a connection to carry a few hundred streams.
 const HTTP2: Http2Client = Http2Client {
-    stream_window: 1 << 20,
+    stream_window: 1 << 18,
     connection_window: CONNECTION_WINDOW,
 };
 

@@ -10,7 +10,7 @@ use crate::{
     error::{BoxError, h2_reason},
     http::{
         Response, Upload,
-        http2::{CONNECTION_WINDOW, Receiving, send},
+        http2::{Receiving, send},
         upload::Received,
     },
     io::Conn,
@@ -43,8 +43,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is held for a slow reader, per stream, when nothing else is configured.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
 
-/// Window of a stream, in bytes, when nothing else is configured.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Windows of a stream and of a connection, in bytes, when nothing else is configured. The second is what
+/// one client can make us hold; with more uploads than fill it that stand still it holds up its own.
+const STREAM_WINDOW: u32 = 1 << 19;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Serves until the client or the drain ends the connection.
 ///
