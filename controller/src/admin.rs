@@ -109,6 +109,7 @@ async fn metrics(State(admin): State<Admin>) -> ([(&'static str, &'static str); 
     let bad = load.errors().count() as u64;
     let files = [("ok", load.files.len() as u64 - bad), ("bad", bad)];
     page.many("source_files", "gauge", "state", files);
+    page.one("source_listed", "gauge", u64::from(load.problem.is_none()));
     {
         let cluster = admin.cluster.read();
         let services = cluster.services().count() as u64;

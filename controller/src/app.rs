@@ -16,7 +16,12 @@ use crate::{
 };
 use anyhow::Context;
 use axum::Router;
-use std::{io::IsTerminal, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -245,8 +250,8 @@ impl App {
 }
 
 async fn first_load(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Directory> {
-    let mut directory = Directory::new(args.source.clone(), metrics);
-    let load = move || directory.load().map(|()| directory);
+    let mut directory = Directory::new(&args.source, metrics)?;
+    let load = move || directory.load(Instant::now()).map(|()| directory);
     let directory = tokio::task::spawn_blocking(load).await?;
     directory.with_context(|| format!("--source {}", args.source.display()))
 }

@@ -20,6 +20,8 @@ use std::{
 pub struct Metrics {
     /// Loads of a source in which a file was bad that was not bad in that way before.
     pub source_errors: AtomicU64,
+    /// Times that a source's directory had to be watched anew.
+    pub source_rewatches: AtomicU64,
     /// Pages of proxies that were read.
     pub scrapes: AtomicU64,
     /// Pages that could not be.
@@ -91,6 +93,11 @@ impl Metrics {
             "source_errors_total",
             "counter",
             self.source_errors.load(Relaxed),
+        );
+        page.one(
+            "source_rewatches_total",
+            "counter",
+            self.source_rewatches.load(Relaxed),
         );
         page.one("stats_scrapes_total", "counter", self.scrapes.load(Relaxed));
         page.one(

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod document;
 mod field;
 pub mod manifest;
+pub mod watch;
 
 pub use self::document::ManifestError;
 

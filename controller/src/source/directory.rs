@@ -1,29 +1,29 @@
 //! A directory of manifests, watched.
 //!
 //! Files directly inside that end in `.yaml`, `.yml` or `.json` count, hidden ones do not, and
-//! symbolic links are followed. inotify says when to look; because it can lose events (and does
-//! not see through links), the directory is also looked at every few seconds. A look is cheap:
-//! only files whose size or times changed are read, and only changed content is parsed.
+//! symbolic links are followed. [`Watch`] says when to look, [`Seen`] what a file holds. A directory
+//! in the place of another may be filled yet, so it has to settle before it counts.
 
-use super::{File, Load, ManifestError, Manifests, manifest};
+mod seen;
+
+use self::seen::Seen;
+use super::{
+    Load,
+    watch::{FileId, Pending, SETTLE, Stamp, Watch},
+};
 use crate::metrics::Metrics;
-use futures::FutureExt;
-use notify::{EventKind, Watcher, event::AccessKind, event::AccessMode};
 use std::{
-    collections::BTreeMap,
-    fs, hash, io,
-    io::Read,
+    collections::{BTreeMap, HashMap},
+    ffi::OsStr,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
-use tokio::{sync::Notify, sync::watch, time};
+use tokio::sync::watch;
 
 /// Changes come in bursts: editors write twice, tools write many files.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-const RESCAN: Duration = Duration::from_secs(3);
-/// A file that changed this recently may change again without its times telling.
-const RACY: Duration = Duration::from_secs(1);
 
 /// Largest manifest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
@@ -33,87 +33,115 @@ pub const MAX_FILES: usize = 4096;
 /// A directory and what is known of it.
 pub struct Directory {
     path: PathBuf,
+    watch: Watch,
+    /// As it was when it was last listed; `None`: it never was.
+    listed: Option<Stamp>,
+    /// It could not be found since.
+    gone: bool,
+    /// Another directory in its place.
+    replaced: Option<Pending<Stamp>>,
     seen: BTreeMap<Arc<str>, Seen>,
     /// What is wrong with the directory itself.
     problem: Option<String>,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Clone)]
-struct Seen {
-    /// `None`: has to be read again whatever its times say.
-    stamp: Option<Stamp>,
-    /// Of the content, to tell a touch from a change.
-    hash: u64,
-    file: File,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, PartialEq)]
-struct Stamp {
-    size: u64,
-    modified: Option<SystemTime>,
-}
-
 impl Directory {
-    /// Nothing is read until [`load`](Self::load).
-    pub fn new(path: PathBuf, metrics: Arc<Metrics>) -> Self {
+    /// Begins to watch. Nothing is read until [`load`](Self::load).
+    ///
+    /// # Errors
+    /// When `path` is relative to nothing.
+    pub fn new(path: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let watch = Watch::new(vec![path.clone()], DEBOUNCE);
+        Ok(Self::watched(path, watch, metrics))
+    }
+
+    fn watched(path: PathBuf, watch: Watch, metrics: Arc<Metrics>) -> Self {
         Self {
             path,
+            watch,
             metrics,
+            listed: None,
+            gone: false,
+            replaced: None,
             seen: BTreeMap::new(),
             problem: None,
         }
     }
 
-    /// Reads what changed since the last time. Blocks on the disk. A directory that cannot be read
-    /// leaves things as they were.
+    /// Reads what changed since the last time, and is whole by `now`. Blocks on the disk. A directory
+    /// that cannot be read leaves things as they were.
     ///
     /// # Errors
     /// When the directory cannot be listed.
-    pub fn load(&mut self) -> io::Result<()> {
+    pub fn load(&mut self, now: Instant) -> io::Result<()> {
+        if self.watch.renew() {
+            tracing::info!("watching the directory of manifests anew");
+            self.metrics.source_rewatches.fetch_add(1, Relaxed);
+        }
+        // At first there is nothing that a file half there could take away.
+        let first = self.listed.is_none();
+        if !self.has_settled(now)? {
+            self.watch.look_again();
+            return Ok(());
+        }
         let names = self.names()?;
-        self.seen
-            .retain(|name, _| names.binary_search(name).is_ok());
-        for name in names {
-            let before = self.seen.remove(&name);
-            let was_bad = before.as_ref().map(|seen| seen.file.error.clone());
-            let now = look(&self.path.join(&*name), &name, before);
-            if now.file.error.is_some() && was_bad.as_ref() != Some(&now.file.error) {
+        let mut before = std::mem::take(&mut self.seen);
+        let gone = gone(&before, &names);
+        for (name, path) in names {
+            let renamed =
+                |before: &mut BTreeMap<_, _>| before.remove(gone.get(&Stamp::of(&path).ok()?.id)?);
+            let known = before.remove(&name).or_else(|| renamed(&mut before));
+            let was_bad = known.as_ref().and_then(|seen| seen.shown().error);
+            let whole = |stamp: &Stamp, since| first || self.watch.whole(&path, stamp, since, now);
+            let seen = known.unwrap_or_default().look(&path, &name, now, whole);
+            let bad = seen.shown().error;
+            if bad.is_some() && was_bad != bad {
                 self.metrics.source_errors.fetch_add(1, Relaxed);
             }
-            self.seen.insert(name, now);
+            if seen.is_held() {
+                self.watch.look_again();
+            }
+            self.seen.insert(name, seen);
         }
         Ok(())
+    }
+
+    /// Whether this is the directory that was listed before, or no longer changes.
+    fn has_settled(&mut self, now: Instant) -> io::Result<bool> {
+        let stamp = Stamp::of(&self.path).inspect_err(|_| self.gone = true)?;
+        if self
+            .listed
+            .is_some_and(|before| self.gone || before.id != stamp.id)
+        {
+            let replaced = Pending::at(self.replaced.take(), stamp, now);
+            if now.saturating_duration_since(replaced.since) < SETTLE {
+                self.replaced = Some(replaced);
+                return Ok(false);
+            }
+        }
+        self.replaced = None;
+        self.gone = false;
+        self.listed = Some(stamp);
+        Ok(true)
     }
 
     /// All files as last read.
     pub fn snapshot(&self) -> Load {
         let files = self.seen.iter();
         Load {
-            files: files
-                .map(|(n, seen)| (n.clone(), seen.file.clone()))
-                .collect(),
+            files: files.map(|(n, seen)| (n.clone(), seen.shown())).collect(),
             problem: self.problem.clone(),
         }
     }
 
     /// Watches until dropped, and publishes what changed. Not meant to return.
     pub async fn watch(mut self, publish: watch::Sender<Arc<Load>>) {
-        let changed = Arc::new(Notify::new());
-        // Dropped with this future; without it, looking every few seconds remains.
-        let _watcher = notify_on_change(&self.path, changed.clone())
-            .inspect_err(|error| tracing::warn!(%error, "no file events, looking every 3 s"));
         loop {
-            // Either way the directory is looked at, so it does not matter which comes first.
-            tokio::select! {
-                () = changed.notified() => time::sleep(DEBOUNCE).await,
-                () = time::sleep(RESCAN) => {}
-            }
-            // What was said while waiting is covered by the look that follows.
-            let _ = changed.notified().now_or_never();
+            self.watch.changed().await;
             let look = tokio::task::spawn_blocking(move || {
-                let result = self.load();
+                let result = self.load(Instant::now());
                 (self, result)
             });
             let Ok((directory, result)) = look.await else {
@@ -140,20 +168,20 @@ impl Directory {
         });
         if let Some(problem) = problem.as_ref().filter(|_| self.problem.is_none()) {
             tracing::error!("{problem}");
+            self.metrics.source_errors.fetch_add(1, Relaxed);
         }
         self.problem = problem;
     }
 
-    /// Sorted.
-    fn names(&self) -> io::Result<Vec<Arc<str>>> {
-        let mut names = Vec::new();
+    fn names(&self) -> io::Result<BTreeMap<Arc<str>, PathBuf>> {
+        let mut names = BTreeMap::new();
         for entry in fs::read_dir(&self.path)? {
-            let name = entry?.file_name();
-            if let Some(name) = name.to_str().filter(|name| is_manifest(name)) {
-                names.push(Arc::<str>::from(name));
+            let entry = entry?;
+            let name = shown(&entry.file_name());
+            if is_manifest(&name) {
+                names.insert(name.into(), entry.path());
             }
         }
-        names.sort();
         if names.len() > MAX_FILES {
             let (count, max) = (names.len(), MAX_FILES);
             return Err(io::Error::other(format!(
@@ -164,127 +192,26 @@ impl Directory {
     }
 }
 
+/// Names of files that are there no more. What moved to another name keeps what is known of it.
+fn gone(
+    before: &BTreeMap<Arc<str>, Seen>,
+    names: &BTreeMap<Arc<str>, PathBuf>,
+) -> HashMap<FileId, Arc<str>> {
+    let gone = before.iter().filter(|(name, _)| !names.contains_key(*name));
+    gone.filter_map(|(name, seen)| Some((seen.id()?, name.clone())))
+        .collect()
+}
+
+/// A name that can be shown; what is no UTF-8 in it is escaped.
+fn shown(name: &OsStr) -> String {
+    let escaped = || format!("{name:?}").trim_matches('"').to_owned();
+    name.to_str().map_or_else(escaped, str::to_owned)
+}
+
 /// Whether a file of that name in a directory counts; editors' hidden temporary files do not.
 pub fn is_manifest(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
-}
-
-fn notify_on_change(path: &Path, changed: Arc<Notify>) -> notify::Result<impl Watcher + use<>> {
-    let wake = move |event: notify::Result<notify::Event>| {
-        // Our own reading is an access, too.
-        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        let idle = |event: &notify::Event| event.kind.is_access() && event.kind != written;
-        if !event.as_ref().is_ok_and(idle) {
-            changed.notify_one();
-        }
-    };
-    let mut watcher = notify::recommended_watcher(wake)?;
-    watcher.watch(path, notify::RecursiveMode::NonRecursive)?;
-    Ok(watcher)
-}
-
-/// Reads and parses a file unless it is what it was.
-fn look(path: &Path, name: &str, before: Option<Seen>) -> Seen {
-    let stamp = fs::metadata(path).map(|meta| Stamp {
-        size: meta.len(),
-        modified: meta.modified().ok(),
-    });
-    if let (Some(before), Ok(stamp)) = (&before, &stamp)
-        && before.stamp == Some(*stamp)
-    {
-        return before.clone();
-    }
-    let content = stamp.and_then(|stamp| read(path).map(|text| (stamp, text)));
-    let (stamp, hash, outcome) = match content {
-        Ok((stamp, text)) => {
-            let hash = hash_of(&text);
-            let settled = stamp.settled().then_some(stamp);
-            if let Some(before) = before.as_ref().filter(|before| before.hash == hash) {
-                return Seen {
-                    stamp: settled,
-                    ..before.clone()
-                };
-            }
-            (settled, hash, manifest::parse(&text))
-        }
-        Err(error) => {
-            let problem = format!("cannot read the file: {error}");
-            (None, hash_of(&problem), Err(whole_file(problem)))
-        }
-    };
-    let known = before.as_ref().is_some_and(|before| before.hash == hash);
-    Seen {
-        stamp,
-        hash,
-        file: judge(name, outcome, before.map(|before| before.file), known),
-    }
-}
-
-/// A file that turned bad keeps what it held; that is said once.
-fn judge(
-    name: &str,
-    outcome: Result<Manifests, ManifestError>,
-    before: Option<File>,
-    known: bool,
-) -> File {
-    match outcome {
-        Ok(manifests) => {
-            for warning in &manifests.warnings {
-                tracing::warn!(file = name, "{warning}");
-            }
-            File {
-                manifests: Arc::new(manifests),
-                error: None,
-            }
-        }
-        Err(error) => {
-            if !known {
-                tracing::error!(file = name, %error, "bad manifest, what it held before stays");
-            }
-            File {
-                manifests: before.map(|file| file.manifests).unwrap_or_default(),
-                error: Some(error),
-            }
-        }
-    }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    // Looked at before it is opened: a pipe would keep its reader waiting for ever.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut text = String::new();
-    // The size may have changed since it was asked for.
-    fs::File::open(path)?
-        .take(MAX_FILE_SIZE + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_SIZE {
-        return Err(io::Error::other(format!("more than {MAX_FILE_SIZE} bytes")));
-    }
-    Ok(text)
-}
-
-fn hash_of(text: &str) -> u64 {
-    use hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
-}
-
-fn whole_file(problem: String) -> ManifestError {
-    ManifestError {
-        line: None,
-        field: None,
-        problem,
-    }
-}
-
-impl Stamp {
-    /// Whether a later change is sure to show in it.
-    fn settled(&self) -> bool {
-        let age = self.modified.and_then(|at| at.elapsed().ok());
-        age.is_some_and(|age| age > RACY)
-    }
 }
 
 #[cfg(test)]
