@@ -2,7 +2,8 @@
 //!
 //! `main.rs` comes here for the hidden commands that a local mesh starts as its children,
 //! `local::identity` for what its tokens have to agree on with the controller, and
-//! `local::manifest`, `local::plan` and `args` for how it reads files, objects and values.
+//! `local::manifest`, `local::changes`, `local::plan` and `args` for how it reads and follows files, objects
+//! and values.
 
 use crate::args::ControllerArgs;
 pub(crate) use mesh_controller::args::millis;
@@ -13,7 +14,7 @@ pub(crate) use mesh_controller::identity::token::{
     MAX_LIFETIME as MAX_TOKEN_LIFETIME, SignError, Signer,
 };
 pub(crate) use mesh_controller::object::{self, Labels, PROXY_ANNOTATIONS, SERVICE_ANNOTATIONS};
-pub(crate) use mesh_controller::source::{directory::is_manifest, document};
+pub(crate) use mesh_controller::source::{directory::is_manifest, document, watch};
 use std::ffi::OsString;
 use std::process::ExitCode;
 

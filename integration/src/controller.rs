@@ -13,6 +13,7 @@ use crate::{
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -53,6 +54,11 @@ impl Controller {
     /// Writes or replaces a manifest, as editors do: beside it, then in its place.
     pub fn write(&self, name: &str, text: &str) {
         write(&self.source, name, text);
+    }
+
+    /// Its directory of manifests.
+    pub fn source(&self) -> &Path {
+        self.source.path()
     }
 
     /// Kills it without notice.

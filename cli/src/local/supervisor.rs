@@ -101,8 +101,9 @@ impl Supervisor {
         state: StateDir,
         janitor: daemon::Janitor,
     ) -> anyhow::Result<Self> {
-        let plan = plan::plan(manifest::load(&source)?);
+        // Watched before they are read: no change falls in between.
         let changes = Changes::of(&source).context("cannot watch the manifests")?;
+        let plan = plan::plan(manifest::load(&source)?);
         let block = Block::claim()?;
         let mesh = MeshInfo {
             controller: block.controller(),

@@ -9,7 +9,7 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 const SECOND: Duration = Duration::from_secs(1);
 const NAME: &str = "api.demo.svc.cluster.local:80";
 
-fn service(annotations: &str) -> String {
+pub(crate) fn service(annotations: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata:\n  name: api\n  namespace: demo\n\
          {annotations}spec:\n  clusterIP: 10.43.0.9\n  ports:\n  - name: http\n    port: 80\n    \
@@ -18,7 +18,7 @@ fn service(annotations: &str) -> String {
 }
 
 /// An EndpointSlice for `addrs`, which all have one port.
-fn slice(addrs: &[SocketAddr]) -> String {
+pub(crate) fn slice(addrs: &[SocketAddr]) -> String {
     let mut text =
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: api-1\n  \
          namespace: demo\n  labels: {kubernetes.io/service-name: api}\naddressType: IPv4\n"
@@ -41,7 +41,7 @@ fn slice(addrs: &[SocketAddr]) -> String {
     text
 }
 
-fn start(addrs: &[SocketAddr]) -> (Controller, Proxy) {
+pub(crate) fn start(addrs: &[SocketAddr]) -> (Controller, Proxy) {
     let controller = Controller::start(&[
         ("service.yaml", &service("")),
         ("slice.yaml", &slice(addrs)),
@@ -50,7 +50,7 @@ fn start(addrs: &[SocketAddr]) -> (Controller, Proxy) {
     (controller, proxy)
 }
 
-async fn server_of(proxy: &Proxy) -> String {
+pub(crate) async fn server_of(proxy: &Proxy) -> String {
     client::get(proxy.port(WEB_PORT), "http://api.demo.svc.cluster.local/")
         .await
         .server()

@@ -32,6 +32,7 @@ mod resilience;
 mod rig;
 mod rotation;
 mod shutdown;
+mod source;
 mod stock;
 mod strict_ports;
 mod tcp;
