@@ -11,6 +11,8 @@ use integration::{
     server::Server,
     tcp,
 };
+use std::{io, sync::Arc};
+use tokio::sync::Notify;
 
 /// One message with its five-byte prefix.
 fn message(text: &str) -> Bytes {
@@ -64,6 +66,62 @@ async fn a_bidirectional_stream_goes_back_and_forth() {
         let last = eventually::within("trailers", SOON, body.frame()).await;
         let trailers = last.expect("trailers").expect("no error").into_trailers();
         assert_eq!(trailers.expect("trailers")["grpc-status"], "0", "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_endpoint_dies_halfway_ends_with_a_status() {
+    let die: Arc<Notify> = Arc::default();
+    let dies = die.clone();
+    let server = tcp::Server::start(move |stream| {
+        let dies = dies.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream)
+                .await
+                .map_err(io::Error::other)?;
+            let mut held = Vec::new();
+            while let Some(Ok((request, mut respond))) = tokio::select! {
+                accepted = connection.accept() => accepted,
+                () = dies.notified() => None,
+            } {
+                let kind = request.headers().get("content-type").cloned();
+                let mut answer = http::Response::new(());
+                answer
+                    .headers_mut()
+                    .extend(kind.map(|kind| (http::header::CONTENT_TYPE, kind)));
+                let mut body = respond
+                    .send_response(answer, false)
+                    .map_err(io::Error::other)?;
+                body.send_data(message("half"), false)
+                    .map_err(io::Error::other)?;
+                held.push(body);
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        for is_grpc in [true, false] {
+            let mut call = client::grpc(&web("/echo.Echo/Stream"), client::empty());
+            if !is_grpc {
+                call.headers_mut().remove(http::header::CONTENT_TYPE);
+            }
+            let mut client = Client::http2(addr).await;
+            let response = eventually::within("headers", SOON, client.open(call)).await;
+            let mut body = response.expect("headers").into_body();
+            let first = eventually::within("a message", SOON, body.frame()).await;
+            let first = first.expect("not the end").expect("no error").into_data();
+            assert_eq!(first.expect("a message"), message("half"), "{path}");
+            die.notify_one();
+            let last = eventually::within("the end", SOON, body.frame()).await;
+            let last = last.expect("an end that says what it is");
+            assert_eq!(last.is_ok(), is_grpc, "{path}: others are reset: {last:?}");
+            if let Ok(frame) = last {
+                let trailers = frame.into_trailers().expect("trailers");
+                assert_eq!(trailers["grpc-status"], "14", "{path}");
+            }
+        }
     }
 }
 

@@ -7,7 +7,10 @@ pub mod ping;
 mod receiving;
 mod sending;
 
-pub use self::{receiving::Receiving, sending::send};
+pub use self::{
+    receiving::Receiving,
+    sending::{Broken, send},
+};
 
 /// Window of a connection to an endpoint, in bytes, when nothing else is configured.
 ///

@@ -9,8 +9,11 @@ use crate::{
     balance::Unavailable,
     error::{ConnectError, Error},
 };
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use std::fmt::Write as _;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Longest text in `l5d-proxy-error` and `grpc-message`.
 const MAX_MESSAGE: usize = 512;
@@ -45,9 +48,9 @@ pub fn response(error: &Error, context: Context) -> Response {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/grpc"),
         );
-        headers.insert("grpc-status", answer.grpc.into());
+        headers.insert(GRPC_STATUS, answer.grpc.into());
         if context.explain {
-            headers.insert("grpc-message", percent_encoded(&message));
+            headers.insert(GRPC_MESSAGE, percent_encoded(&message));
         }
     }
     if context.explain {
@@ -63,6 +66,18 @@ pub fn response(error: &Error, context: Context) -> Response {
         *response.status_mut() = answer.status;
     }
     response
+}
+
+/// What ends a gRPC answer that broke off: the status of [`Error::Upstream`]. Why it did is told to nobody,
+/// for here it is not known who may know.
+pub fn grpc_trailers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (GRPC_STATUS, HeaderValue::from_static("14")),
+        (
+            GRPC_MESSAGE,
+            HeaderValue::from_static("the answer was cut short"),
+        ),
+    ])
 }
 
 fn answer(error: &Error) -> Answer {

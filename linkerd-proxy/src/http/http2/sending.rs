@@ -2,7 +2,7 @@
 
 use crate::{
     error::{HttpError, h2_reason},
-    http::headers::strip_trailers,
+    http::{headers::strip_trailers, rescue},
 };
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -21,8 +21,17 @@ enum Event {
     Reset,
 }
 
-/// Sends a body as fast as the peer takes it. When it breaks off the stream is reset, for the reason
-/// it broke off if that is one of HTTP/2's, and otherwise for `reason`.
+/// How the peer learns that a body broke off.
+#[derive(Clone, Copy, Debug)]
+pub enum Broken {
+    /// The stream is reset for this reason.
+    Reset(Reason),
+    /// Trailers say so, as gRPC has it: what came before is kept, and the caller has a status.
+    GrpcStatus,
+}
+
+/// Sends a body as fast as the peer takes it. When it breaks off the peer learns it as `broken` says; a
+/// stream that was reset on the other side is reset here, for the same reason.
 ///
 /// # Errors
 ///
@@ -30,7 +39,7 @@ enum Event {
 pub async fn send<B>(
     body: B,
     mut stream: SendStream<Bytes>,
-    reason: Reason,
+    broken: Broken,
 ) -> Result<(), HttpError>
 where
     B: Body<Data = Bytes, Error = HttpError>,
@@ -45,7 +54,7 @@ where
                 return Ok(());
             }
             Event::Frame(Some(Err(error))) => {
-                stream.send_reset(h2_reason(&error).unwrap_or(reason));
+                break_off(&mut stream, h2_reason(&error), broken);
                 return Err(error);
             }
             Event::Frame(Some(Ok(frame))) => {
@@ -54,6 +63,16 @@ where
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+fn break_off(stream: &mut SendStream<Bytes>, was_reset: Option<Reason>, broken: Broken) {
+    match (was_reset, broken) {
+        (Some(reason), _) | (None, Broken::Reset(reason)) => stream.send_reset(reason),
+        (None, Broken::GrpcStatus) => {
+            // It fails only for a stream that is over.
+            let _ = stream.send_trailers(rescue::grpc_trailers());
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     drain::{self, Signal},
     error::{BoxError, h2_reason},
     http::{
-        Response, Upload,
-        http2::{Receiving, send},
+        Response, Upload, headers,
+        http2::{Broken, Receiving, send},
         upload::Received,
     },
     io::Conn,
@@ -155,13 +155,17 @@ async fn answer(
         let headers = head.headers.entry(CONTENT_LENGTH);
         headers.or_insert(length.into());
     }
+    let broken = match headers::is_grpc(&head.headers) {
+        true => Broken::GrpcStatus,
+        false => Broken::Reset(Reason::INTERNAL_ERROR),
+    };
     let head = http::Response::from_parts(head, ());
     let is_whole = body.is_end_stream();
     // It fails when the stream is over, which is nobody's loss.
     let Ok(stream) = respond.send_response(head, is_whole) else {
         return;
     };
-    if !is_whole && let Err(error) = send(body, stream, Reason::INTERNAL_ERROR).await {
+    if !is_whole && let Err(error) = send(body, stream, broken).await {
         tracing::debug!(%error, "answer broke off");
     }
 }

@@ -5,7 +5,7 @@ use super::Stream;
 use crate::http::{
     Request, Upload,
     client::REST_TIMEOUT,
-    http2::{Receiving, send},
+    http2::{Broken, Receiving, send},
 };
 use bytes::Bytes;
 use h2::{Reason, SendStream, client::SendRequest};
@@ -120,7 +120,7 @@ impl Sending {
         let task = spawn_local({
             let is_broken = is_broken.clone();
             async move {
-                let sent = send(body, stream, Reason::CANCEL).await;
+                let sent = send(body, stream, Broken::Reset(Reason::CANCEL)).await;
                 is_broken.set(sent.is_err());
             }
         });
