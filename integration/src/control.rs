@@ -50,6 +50,7 @@ type Stream<T> = mpsc::Sender<Result<T, Status>>;
 #[derive(Default)]
 struct State {
     answers: Answers,
+    withholds_endpoints: bool,
     endpoints: HashMap<String, Vec<Endpoint>>,
     policies: HashMap<String, OutboundPolicy>,
     profiles: HashMap<String, DestinationProfile>,
@@ -130,6 +131,12 @@ impl ControlPlane {
     /// How calls are answered from now on.
     pub fn answers(&self, answers: Answers) {
         self.state.lock().answers = answers;
+    }
+
+    /// Whether `Destination.Get` is left alone from now on, whatever becomes of other calls. Those that
+    /// wait are answered once it no longer is.
+    pub fn withhold_endpoints(&self, withhold: bool) {
+        self.state.lock().withholds_endpoints = withhold;
     }
 
     /// A Service port with the ordinary policy, known as `name:port`.

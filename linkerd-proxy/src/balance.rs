@@ -7,7 +7,8 @@
 //! ([`aperture`]). One driver task per balancer applies discovery's updates and polls the endpoints that
 //! are not ready ([`gate`]). Only when none is does a request wait: at most as many as the queue's
 //! capacity, and from the moment the first has waited for the failfast timeout all fail at once, until
-//! an endpoint is ready again.
+//! an endpoint is ready again. While discovery has not spoken at all they wait no longer than for its
+//! own deadline: nobody says that there is anything to wait for.
 //!
 //! What an endpoint does with a request is not known here: a pick yields a [`Lease`] on it.
 
@@ -42,6 +43,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -83,6 +85,9 @@ pub enum Unavailable {
         /// Why a connection to one of them could not be made, the last time, if that is why.
         refusal: Option<Arc<str>>,
     },
+    /// Discovery did not say in time which there are.
+    #[error("the control plane has not said where the endpoints are: failing fast")]
+    Unresolved,
     /// As many wait already as may.
     #[error("no endpoint is available and the queue is full: load shed")]
     QueueFull,
@@ -96,6 +101,8 @@ struct Last<'a>(Option<&'a str>);
 pub struct Params {
     /// Bounds on waiting.
     pub queue: Queue,
+    /// The deadline of discovery's first word on which endpoints there are.
+    pub discovery_timeout: Duration,
     /// How endpoints are compared.
     pub load: LoadParams,
     /// When answers take an endpoint out of use.
@@ -182,13 +189,12 @@ impl<N: NewEndpoint> Balance<N> {
         let since = inner.unready_since.get().unwrap_or_else(Instant::now);
         inner.unready_since.set(Some(since));
         let _waiting = inner.metrics.waits(&inner.waiting);
-        let deadline = since + inner.params.queue.failfast_timeout;
         loop {
             let ready = inner.ready.notified();
             if let Some(lease) = inner.with_pool(Pool::pick) {
                 return Ok(lease);
             }
-            if timeout_at(deadline, ready).await.is_err() {
+            if timeout_at(since + inner.timeout(), ready).await.is_err() {
                 return Err(inner.fail());
             }
         }
@@ -241,8 +247,25 @@ impl<N: NewEndpoint> Inner<N> {
             Endpoints::Known(new) => new,
         };
         let is_first = !self.is_resolved.replace(true);
+        if is_first {
+            // They may wait longer now.
+            self.ready.notify_waiters();
+        }
         let changes = self.with_pool(|pool, cx, _| pool.update(cx, new));
         self.metrics.updated(is_first, changes);
+    }
+
+    /// How long one may wait.
+    fn timeout(&self) -> Duration {
+        let Params {
+            queue,
+            discovery_timeout,
+            ..
+        } = self.params;
+        match self.is_resolved.get() {
+            true => queue.failfast_timeout,
+            false => queue.failfast_timeout.min(discovery_timeout),
+        }
     }
 
     /// How many may wait. The first burst comes before discovery has spoken, and says nothing about
@@ -286,13 +309,17 @@ impl<N: NewEndpoint> Inner<N> {
     }
 
     fn fail(&self) -> Unavailable {
-        let refusal = self.vitals.refusal();
+        let error = match self.is_resolved.get() {
+            true => Unavailable::FailFast {
+                refusal: self.vitals.refusal(),
+            },
+            false => Unavailable::Unresolved,
+        };
         if !self.failing.replace(true) {
             self.metrics.failing(true);
-            let last = Last(refusal.as_deref());
-            tracing::warn!("no endpoint is available; failing fast{last}");
+            tracing::warn!("{error}");
         }
-        Unavailable::FailFast { refusal }
+        error
     }
 }
 

@@ -146,7 +146,7 @@ impl Error {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unavailable {
-                source: Unavailable::FailFast { .. },
+                source: Unavailable::FailFast { .. } | Unavailable::Unresolved,
                 ..
             } => "failfast",
             Self::Unavailable {
@@ -166,7 +166,7 @@ impl Error {
     pub fn route_name(&self) -> &'static str {
         match self {
             Self::Unavailable {
-                source: Unavailable::FailFast { .. },
+                source: Unavailable::FailFast { .. } | Unavailable::Unresolved,
                 ..
             } => "FAIL_FAST",
             Self::Unavailable {

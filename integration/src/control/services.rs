@@ -18,7 +18,7 @@ use linkerd2_proxy_api::{
     },
 };
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, async_trait};
@@ -94,6 +94,9 @@ impl Destination for Services {
     async fn get(&self, request: Request<GetDestination>) -> Answer<Update> {
         let path = request.into_inner().path;
         self.called(format!("Get {path}")).await?;
+        while self.state.lock().withholds_endpoints {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut state = self.state.lock();
         let first = match state.endpoints.get(&path) {
             Some(endpoints) if endpoints.is_empty() => proto::no_endpoints(true),

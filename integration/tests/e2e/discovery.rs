@@ -130,6 +130,26 @@ async fn an_unknown_destination_is_answered_within_a_second_without_the_control_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_whose_endpoints_nobody_tells_is_answered_within_a_second() {
+    let outbound = Outbound::start(1).await;
+    outbound.control.withhold_endpoints(true);
+    let uri = web("/");
+    let request = client::get(outbound.addr(), &uri);
+    let answer = eventually::within("an answer", A_SECOND, request).await;
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let error = answer.header("l5d-proxy-error");
+    assert!(
+        error.contains("the control plane has not said where the endpoints are"),
+        "{error}"
+    );
+    outbound.control.withhold_endpoints(false);
+    eventually::holds("it serves", SOON, || async {
+        client::get(outbound.addr(), &web("/")).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_address_is_reached_as_it_is() {
     let outbound = Outbound::start(1).await;
     let app = Server::start("app").await;

@@ -44,6 +44,7 @@ impl Fixture {
                 capacity: 2,
                 failfast_timeout: Duration::from_secs(3),
             },
+            discovery_timeout: Duration::from_millis(800),
             load: LoadParams::default(),
             accrual: None,
         };
@@ -267,6 +268,39 @@ async fn with_none_ready_a_request_waits_then_all_fail_at_once() {
             f.endpoints.send_replace(known(&[NORMAL]));
             yield_now().await;
             assert!(f.balance.pick().await.is_ok());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_discovery_may_take_for_its_first_word() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::with(Endpoints::Unknown);
+            let (start, millis) = (Instant::now(), Duration::from_millis);
+            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::Unresolved));
+            assert_eq!(start.elapsed(), millis(800));
+            assert_eq!(f.balance.pick().await.err(), Some(Unavailable::Unresolved));
+            assert_eq!(start.elapsed(), millis(800), "the second did not wait");
+            f.endpoints.send_replace(known(&[NORMAL]));
+            yield_now().await;
+            assert!(f.balance.pick().await.is_ok());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_discovery_has_spoken_the_failfast_timeout_holds() {
+    LocalSet::new()
+        .run_until(async {
+            let f = Fixture::with(Endpoints::Unknown);
+            let start = Instant::now();
+            let balance = f.balance.clone();
+            let waiter = spawn_local(async move { balance.pick().await.err() });
+            sleep(Duration::from_millis(700)).await;
+            f.endpoints.send_replace(Endpoints::DoesNotExist);
+            assert_eq!(waiter.await.unwrap(), failfast(None));
+            assert_eq!(start.elapsed(), Duration::from_secs(3));
         })
         .await;
 }

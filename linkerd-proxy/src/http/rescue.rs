@@ -84,7 +84,7 @@ fn answer(error: &Error) -> Answer {
     use StatusCode as S;
     let (status, grpc, ends_connection) = match error {
         Error::Unavailable {
-            source: Unavailable::FailFast { .. },
+            source: Unavailable::FailFast { .. } | Unavailable::Unresolved,
             ..
         }
         | Error::Connect(ConnectError::Timeout { .. }) => (S::GATEWAY_TIMEOUT, 4, true),

@@ -34,8 +34,9 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// A target that is not known is answered within a second: this leaves time for the answer.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(800);
+/// A target that is not known is answered within a second: this leaves time for the answer. Its
+/// endpoints are waited for no longer, once its policy is there.
+pub(super) const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Targets a worker remembers; past it the one that was unused for longest goes.
 const MAX_DESTINATIONS: usize = 10_000;

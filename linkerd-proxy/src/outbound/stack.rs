@@ -3,7 +3,7 @@
 //! taken over with their connections and what their balancers learned.
 
 use super::{
-    destination::Shared,
+    destination::{DISCOVERY_TIMEOUT, Shared},
     distribute::{Distribution, Serve},
     endpoint::{NewHttp, NewOpaque, NewOutbound},
 };
@@ -326,6 +326,7 @@ impl MadeFor {
         bounds.failfast_timeout = queue.failfast_timeout.unwrap_or(bounds.failfast_timeout);
         let params = balance::Params {
             queue: bounds,
+            discovery_timeout: DISCOVERY_TIMEOUT,
             load,
             accrual: self.accrual,
         };
