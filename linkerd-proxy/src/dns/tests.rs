@@ -1,3 +1,5 @@
+//! Looking up names, against a name server of the test.
+
 use super::*;
 use hickory_resolver::{
     config::NameServerConfig,
