@@ -3,7 +3,8 @@
 //! The balancer asks through `poll_ready`; tasks here open the gate again. Two things shut it:
 //!
 //! - A connection that was refused: after a pause the endpoint is dialled again, on nobody's
-//!   request, until it answers; then the gate is open.
+//!   request, until it answers; then the gate is as open as it was: to be reached is no answer to a
+//!   request.
 //! - Failure accrual (`consecutive failures`): after a pause one request is let through, the
 //!   probation; its outcome opens the gate or shuts it for the next, longer pause. What comes of
 //!   requests that left before the gate was shut decides nothing then.
@@ -193,7 +194,10 @@ async fn redial<F: Future<Output = bool>>(
         }
     }
     if let Some(gate) = gate.upgrade() {
-        gate.open();
+        match gate.pauses.get() {
+            None => gate.open(),
+            Some(_) => gate.change(State::Probation),
+        }
     }
 }
 
@@ -282,6 +286,27 @@ mod tests {
                 assert!(!is_ready(&gate));
                 pass(Duration::from_millis(200)).await;
                 assert!(is_ready(&gate));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_be_reached_again_is_no_success_on_probation() {
+        LocalSet::new()
+            .run_until(async {
+                let gate = accrual();
+                trip(&gate);
+                pass(Duration::from_secs(1)).await;
+                let mut trial = gate.enter();
+                gate.refused(&"refused", backoff(), || std::future::ready(true));
+                gate.outcome(&mut trial, true);
+                gate.leave(trial, false);
+                pass(Duration::from_secs(1)).await;
+                assert!(is_ready(&gate) && !gate.is_open());
+                let mut trial = gate.enter();
+                gate.outcome(&mut trial, true);
+                pass(Duration::from_millis(1_900)).await;
+                assert!(!is_ready(&gate), "the pause still doubles");
             })
             .await;
     }
