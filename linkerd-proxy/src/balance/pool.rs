@@ -309,22 +309,20 @@ impl<N: NewEndpoint> Pool<N> {
         self.uniform = weights.clone().min() == Some(self.heaviest);
     }
 
-    /// One of those that are ready, and whether that is a trial. Where others make up for those that
-    /// ail, these are passed over, or they would get more than if all were in use.
+    /// One of those that are ready, and whether that is a trial. Those that ail are passed over, unless
+    /// hardly any does not: of two taken at random both may ail.
     fn choose(&self, now: Instant) -> Option<(usize, bool)> {
         const TRIES: usize = 5;
+        let ails = |(index, is_trial): (usize, bool)| {
+            let slot = self.cache.get_ready_index(index);
+            !is_trial && slot.is_some_and(|(_, slot)| slot.load.is_ailing(now))
+        };
         let mut chosen = self.draw(now)?;
-        if self.aperture.is_partial() {
-            let ails = |(index, is_trial): (usize, bool)| {
-                let slot = self.cache.get_ready_index(index);
-                !is_trial && slot.is_some_and(|(_, slot)| slot.load.is_ailing(now))
-            };
-            for _ in 1..TRIES {
-                if !ails(chosen) {
-                    break;
-                }
-                chosen = self.draw(now)?;
+        for _ in 1..TRIES {
+            if !ails(chosen) {
+                break;
             }
+            chosen = self.draw(now)?;
         }
         Some(chosen)
     }
@@ -336,22 +334,42 @@ impl<N: NewEndpoint> Pool<N> {
             1 => return Some((0, false)),
             2 if self.uniform => (0, 1),
             n if self.uniform => two_of(n),
-            n => (self.weighted(n), self.weighted(n)),
+            n => match (self.weighted(n), self.weighted(n)) {
+                (a, b) if a == b => return self.drawn_twice(a, n, now),
+                pair => pair,
+            },
         };
-        let load = |i| {
-            self.cache
-                .get_ready_index(i)
-                .map(|(_, slot)| (At(slot, now).load(), slot))
-        };
-        let ((a_cost, a_slot), (b_cost, b_slot)) = (load(a)?, load(b)?);
+        let ((a_cost, a_slot), (b_cost, b_slot)) = (self.at(a, now)?, self.at(b, now)?);
         let (winner, loser, loser_slot) = match a_cost <= b_cost {
             true => (a, b, b_slot),
             false => (b, a, a_slot),
         };
-        if loser != winner && loser_slot.load.is_due(now) {
-            return Some((loser, true));
+        match loser_slot.load.is_due(now) {
+            true => Some((loser, true)),
+            false => Some((winner, false)),
         }
-        Some((winner, false))
+    }
+
+    /// That one was taken twice is how weights tell. But one that hangs or fails is not worth its
+    /// weight: if any other of the `n` is far better, it is that.
+    fn drawn_twice(&self, a: usize, n: usize, now: Instant) -> Option<(usize, bool)> {
+        /// More than a hiccup makes of equals.
+        const FAR: f64 = 8.0;
+        let b = (a + rand::rng().random_range(1..n)) % n;
+        let ((a_cost, a_slot), (b_cost, b_slot)) = (self.at(a, now)?, self.at(b, now)?);
+        if b_slot.weight == 0 || a_cost <= FAR * b_cost {
+            return Some((a, false));
+        }
+        match a_slot.load.is_due(now) {
+            true => Some((a, true)),
+            false => Some((b, false)),
+        }
+    }
+
+    /// A ready one and what it costs.
+    fn at(&self, index: usize, now: Instant) -> Option<(f64, &Slot<N::Endpoint>)> {
+        let (_, slot) = self.cache.get_ready_index(index)?;
+        Some((At(slot, now).load(), slot))
     }
 
     /// An index in proportion to weights, by rejection: cheap while weights are alike, and bounded

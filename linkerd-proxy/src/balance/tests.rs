@@ -1,7 +1,8 @@
 //! Balancing on virtual time, with endpoints that are nothing but an address; few of them here, many
-//! in [`many`].
+//! in [`many`]. How those that are not well bear on the shares of others is in [`shares`].
 
 mod many;
+mod shares;
 
 use super::*;
 use crate::metrics::Registry;
@@ -178,41 +179,6 @@ async fn weights_are_honoured() {
             let counts = f.run(4_000, |_| (5, false)).await;
             let light = counts[&2] as f64 / 4_000.0;
             assert!((0.05..0.2).contains(&light), "a ninth is due: {counts:?}");
-        })
-        .await;
-}
-
-/// A request every ten milliseconds for fifteen seconds, while as many as `quiet` are not answered;
-/// how many each endpoint got.
-async fn with_long_polls(f: &Fixture, quiet: usize) -> HashMap<u16, usize> {
-    let counts = Rc::new(RefCell::new(HashMap::new()));
-    f.run(30, |_| (5, false)).await;
-    let _polls: Vec<_> = (0..quiet).map(|_| f.balance.try_pick().unwrap()).collect();
-    for _ in 0..1_500 {
-        let mut lease = f.balance.try_pick().unwrap();
-        let port = lease.endpoint.port();
-        *counts.borrow_mut().entry(port).or_default() += 1;
-        spawn_local(async move {
-            sleep(Duration::from_millis(5)).await;
-            lease.ended(false, Instant::now());
-        });
-        sleep(Duration::from_millis(10)).await;
-    }
-    counts.take()
-}
-
-#[tokio::test(start_paused = true)]
-async fn long_polls_starve_nobody() {
-    LocalSet::new()
-        .run_until(async {
-            for quiet in [1, 2, 20] {
-                let counts = with_long_polls(&Fixture::new(&[NORMAL; 3]), quiet).await;
-                let least = counts.values().min();
-                assert!(
-                    counts.len() == 3 && least > Some(&250),
-                    "{quiet}: {counts:?}"
-                );
-            }
         })
         .await;
 }
