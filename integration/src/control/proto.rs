@@ -34,6 +34,8 @@ pub struct Policy {
     pub path: String,
     /// Others, each for when none before it can serve.
     pub fallbacks: Vec<String>,
+    /// The only endpoint, in place of all that.
+    pub forward: Option<Endpoint>,
     /// How bytes are read.
     pub protocol: Protocol,
     /// Consecutive failures that take an endpoint out, with the first pause.
@@ -65,6 +67,7 @@ impl Policy {
         Self {
             path: path.to_owned(),
             fallbacks: Vec::new(),
+            forward: None,
             protocol: Protocol::Detect(Duration::from_secs(10)),
             accrual: None,
             queue: (100, Duration::from_secs(3)),
@@ -75,6 +78,12 @@ impl Policy {
     /// To another `name:port` when none before it can serve.
     pub fn fallback(mut self, path: &str) -> Self {
         self.fallbacks.push(path.to_owned());
+        self
+    }
+
+    /// To this endpoint and no other.
+    pub fn forward(mut self, endpoint: Endpoint) -> Self {
+        self.forward = Some(endpoint);
         self
     }
 
@@ -231,10 +240,13 @@ impl Policy {
                 capacity: self.queue.0,
                 failfast_timeout: duration(self.queue.1),
             }),
-            kind: Some(backend::Kind::Balancer(BalanceP2c {
-                discovery: Some(EndpointDiscovery { kind: Some(dst) }),
-                load: Some(load),
-            })),
+            kind: Some(match &self.forward {
+                Some(endpoint) => backend::Kind::Forward(endpoint.to_proto()),
+                None => backend::Kind::Balancer(BalanceP2c {
+                    discovery: Some(EndpointDiscovery { kind: Some(dst) }),
+                    load: Some(load),
+                }),
+            }),
         }
     }
 }

@@ -1,10 +1,17 @@
 //! What clients are told when something fails: statuses, gRPC codes, headers.
 
-use crate::rig::{Both, Outbound, SOON, WEB, WEB_PORT, web};
+use crate::rig::{
+    Both, Outbound, SOON, WEB, WEB_PORT,
+    mesh::{Mesh, Way, server_id},
+    web,
+};
 use futures::future::join_all;
 use integration::{
     client::{self, Client},
-    control::{ControlPlane, proto::Policy},
+    control::{
+        ControlPlane,
+        proto::{Endpoint, Mesh as Told, Policy},
+    },
     eventually, proxy,
     server::Server,
     tcp,
@@ -55,6 +62,76 @@ async fn a_refused_connection_is_a_bad_gateway() {
         "",
         "a stranger is not told why"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http_2_connection_ends_after_a_fatal_error_and_costs_no_other_stream() {
+    let server = Server::start("app").await;
+    let both = Both::start(server.addr());
+    let over_http2 = |uri: &str| {
+        let mut request = client::request(uri);
+        request.headers_mut().remove(http::header::HOST);
+        request
+    };
+    server.hang(true);
+    let mut client = Client::http2(both.proxy.outbound()).await;
+    let mut sharing = client.share().expect("HTTP/2");
+    let other = tokio::spawn(async move { sharing.send(over_http2(&web("/"))).await });
+    eventually::holds("it is in flight", SOON, || async { server.requests() == 1 }).await;
+    let refusing = tcp::refusing();
+    let answer = client
+        .send(over_http2(&format!("http://{refusing}/")))
+        .await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.header("connection"), "", "HTTP/2 has no such header");
+    // A client that was told to go opens no more streams.
+    let gone = async {
+        let again = || over_http2(&format!("http://{refusing}/"));
+        while client.try_send(again()).await.is_ok() {}
+    };
+    eventually::within("a farewell", SOON, gone).await;
+    server.hang(false);
+    assert_eq!(other.await.expect("no panic").status, 200);
+    eventually::holds("the end", SOON, || async { client.is_closed() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_endpoints_proxy_may_end_the_clients_connection() {
+    let app = Server::start("app").await;
+    let mesh = Mesh::start(Way::Port, app.addr());
+    app.kill();
+    let connection_of_a_failure = || async {
+        let answer = client::get(mesh.addr(), &web("/")).await;
+        assert_eq!(answer.status, 502);
+        assert_eq!(answer.header("l5d-proxy-connection"), "", "it is for us");
+        answer.header("connection").to_owned()
+    };
+    assert_eq!(
+        connection_of_a_failure().await,
+        "",
+        "a balancer has others to go to"
+    );
+    let endpoint = Endpoint::meshed(mesh.app(), Told::new(&server_id()));
+    mesh.control
+        .policy(WEB, &Policy::new(WEB).forward(endpoint));
+    eventually::holds("the client is told to close", SOON, || async {
+        connection_of_a_failure().await == "close"
+    })
+    .await;
+    // What no proxy of ours says is not heeded.
+    let stranger = tcp::Server::canned(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nl5d-proxy-connection: close\r\n\r\n",
+    )
+    .await;
+    let endpoint = Endpoint::from(stranger.addr());
+    mesh.control
+        .policy(WEB, &Policy::new(WEB).forward(endpoint));
+    eventually::holds("the stranger answers", SOON, || async {
+        let answer = client::get(mesh.addr(), &web("/")).await;
+        assert_eq!(answer.header("l5d-proxy-connection"), "");
+        answer.status == 200 && answer.header("connection").is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,11 +62,16 @@ pub fn uncarry(request: &mut Request) {
     *request.uri_mut() = Uri::from(path);
 }
 
+/// Whether a request is an HTTP/2 one that says that it carries an HTTP/1 one.
+pub fn is_carried<B>(request: &http::Request<B>) -> bool {
+    let said = request.headers().get(L5D_ORIG_PROTO);
+    request.version() == Version::HTTP_2
+        && said.is_some_and(|proto| proto.as_bytes().starts_with(b"HTTP/1."))
+}
+
 /// Makes an HTTP/2 request that carries an HTTP/1 one what it was; whether it did.
 pub fn uncarry_if_carried(request: &mut Request) -> bool {
-    let said = request.headers().get(L5D_ORIG_PROTO);
-    let is_carried = request.version() == Version::HTTP_2
-        && said.is_some_and(|proto| proto.as_bytes().starts_with(b"HTTP/1."));
+    let is_carried = is_carried(request);
     if is_carried {
         uncarry(request);
     }

@@ -18,6 +18,11 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Longest text in `l5d-proxy-error` and `grpc-message`.
 const MAX_MESSAGE: usize = 512;
 
+/// Goes with an answer after which the client's connection ends: an HTTP/1 one at once, an HTTP/2 one
+/// when the streams that are open have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct EndsConnection;
+
 /// How an error is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Answer {
@@ -59,8 +64,8 @@ pub fn response(error: &Error, context: Context) -> Response {
             headers.insert(L5D_PROXY_CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    if answer.ends_connection && context.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if answer.ends_connection {
+        response.extensions_mut().insert(EndsConnection);
     }
     if !context.is_grpc {
         *response.status_mut() = answer.status;
@@ -78,6 +83,20 @@ pub fn grpc_trailers() -> HeaderMap {
             HeaderValue::from_static("the answer was cut short"),
         ),
     ])
+}
+
+/// Whether the client's connection ends after an answer.
+pub fn ends_connection<B>(response: &http::Response<B>) -> bool {
+    response.extensions().get::<EndsConnection>().is_some()
+}
+
+/// Takes note of what the proxy of an endpoint says of its own answer: that it wants the client's
+/// connection ended.
+pub fn heed_peer<B>(response: &mut http::Response<B>) {
+    let said = response.headers().get(L5D_PROXY_CONNECTION);
+    if said.is_some_and(|said| said == "close") {
+        response.extensions_mut().insert(EndsConnection);
+    }
 }
 
 fn answer(error: &Error) -> Answer {
@@ -180,7 +199,7 @@ mod tests {
         ] {
             let http = response(&error, context(Version::HTTP_11, false, true));
             assert_eq!(http.status(), status, "{error}");
-            assert_eq!(http.headers()["connection"], "close");
+            assert!(ends_connection(&http));
             assert!(http.headers().contains_key(L5D_PROXY_ERROR));
             let rpc = response(&error, context(Version::HTTP_2, true, true));
             assert_eq!(rpc.status(), 200);
@@ -189,7 +208,7 @@ mod tests {
                 grpc.to_string().as_str(),
                 "{error}"
             );
-            assert!(!rpc.headers().contains_key("connection"));
+            assert!(ends_connection(&rpc));
         }
     }
 

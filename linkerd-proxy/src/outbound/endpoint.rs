@@ -11,6 +11,7 @@ use crate::{
         answer::Observer,
         classify::Class,
         client::{self, Client, Sent},
+        rescue,
     },
     identity::Identity,
     io::Conn,
@@ -52,6 +53,9 @@ pub struct HttpEndpoint {
     client: Client,
     connect: Connect,
     gate: Weak<Gate>,
+    /// Whether its proxy may end the client's connection: there is no other endpoint for the client to be
+    /// sent to.
+    ends_connections: bool,
     metrics: LazyCell<Rc<http::Endpoint>, Box<dyn FnOnce() -> Rc<http::Endpoint>>>,
 }
 
@@ -134,6 +138,7 @@ impl NewEndpoint for NewHttp {
             client: Client::new(new.dial(metadata), kept),
             connect,
             gate: Rc::downgrade(gate),
+            ends_connections: new.authority.is_none() && new.shared.local.is_meshed(metadata),
             metrics: LazyCell::new(Box::new(move || {
                 let labels = new.labels(&labelled);
                 Rc::new(http::Endpoint::new(&new.shared.metrics, labels))
@@ -187,6 +192,10 @@ impl Local {
         }
     }
 
+    fn is_meshed(&self, endpoint: &Metadata) -> bool {
+        matches!(self.tls(endpoint), Tls::Server { .. })
+    }
+
     fn tls(&self, endpoint: &Metadata) -> Tls {
         // Where netfilter redirects, it spares what a workload sends to itself.
         let is_local = self.ips.contains(&endpoint.addr.ip());
@@ -215,7 +224,12 @@ impl HttpEndpoint {
     ///
     /// As [`Client::send`].
     pub async fn send(&self, request: &mut Option<Request>) -> Result<Sent, Error> {
-        let sent = self.client.send(request).await;
+        let mut sent = self.client.send(request).await;
+        if let Ok(sent) = &mut sent
+            && self.ends_connections
+        {
+            rescue::heed_peer(&mut sent.response);
+        }
         if let Err(Error::Connect(error)) = &sent
             && let Some(gate) = self.gate.upgrade()
         {

@@ -73,7 +73,7 @@ impl Endpoint {
         }
     }
 
-    fn to_proto(&self) -> WeightedAddr {
+    pub(super) fn to_proto(&self) -> WeightedAddr {
         WeightedAddr {
             addr: Some(tcp(self.addr)),
             weight: self.weight,

@@ -80,8 +80,7 @@ impl Connections {
         dialer: &Dialer,
         request: &mut Option<Request>,
     ) -> Result<Sent, Error> {
-        // One try on a connection that turns out to be closing, one on a new one.
-        let mut is_retry = false;
+        // A connection that turns out to be closing is forgotten, so there are only so many tries.
         loop {
             let ((mut sender, stream), connected) = match self.find() {
                 Some(found) => (found, None),
@@ -90,11 +89,10 @@ impl Connections {
             };
             if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
                 self.forget(&stream.0);
-                if is_retry {
-                    return Err(upstream(dialer, error));
+                match connected {
+                    Some(_) => return Err(upstream(dialer, error)),
+                    None => continue,
                 }
-                is_retry = true;
-                continue;
             }
             let taken = request.take().ok_or(Error::TAKEN)?;
             return match exchange(sender, stream, taken).await {

@@ -15,6 +15,7 @@ use crate::{
     http::{
         Response, Upload,
         http1::{self, Asked, Broken, Error, Head, Malformed, Message},
+        rescue,
         upgrade::Switch,
     },
     io::Conn,
@@ -111,6 +112,7 @@ async fn serve_one<H: Handler>(
     })
     .await?;
     let keep_alive = keep_alive && !drain.is_draining() && !client.is_body_abandoned();
+    let keep_alive = keep_alive && !rescue::ends_connection(&response);
     let (kept, switch) = answer(client, response, &asked, keep_alive).await?;
     if let Some(switch) = switch {
         return Ok(Next::Switch(switch));

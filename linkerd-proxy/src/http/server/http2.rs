@@ -11,11 +11,13 @@ use crate::{
     http::{
         Response, Upload, headers,
         http2::{Broken, Receiving, send},
+        orig_proto, rescue,
         upload::Received,
     },
     io::Conn,
 };
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 use h2::{
     Reason, RecvStream,
     server::{Builder, Connection, SendResponse},
@@ -26,9 +28,11 @@ use http::{
 };
 use http_body::Body as _;
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -70,9 +74,11 @@ pub async fn serve_http2<H: Handler>(
             return Ok(());
         };
         farewell.has_served = true;
+        // What carries the requests of many HTTP/1 clients does not end for one of them.
+        let ending = (!orig_proto::is_carried(&request)).then(|| farewell.ending.clone());
         let body = |stream| Upload::http2(Receiving::new(stream), received.clone());
         let answering = handler.clone().handle(request.map(body));
-        spawn_local(answer(answering, respond));
+        spawn_local(answer(answering, respond, ending));
     }
 }
 
@@ -131,6 +137,7 @@ fn builder(config: &Http2Server) -> Builder {
 async fn answer(
     answering: impl Future<Output = Result<Response, BoxError>>,
     mut respond: SendResponse<Bytes>,
+    ending: Option<Rc<Ending>>,
 ) {
     // Boxed: pinning it here would copy it once more, and it is large.
     let mut answering = Box::pin(answering);
@@ -148,6 +155,9 @@ async fn answer(
         }
     };
     drop(answering);
+    if let Some(ending) = ending.filter(|_| rescue::ends_connection(&response)) {
+        ending.begin();
+    }
     let (mut head, body) = response.into_parts();
     // What came over HTTP/1 in chunks is framed anew (RFC 9113, section 8.2.2).
     head.headers.remove(TRANSFER_ENCODING);
@@ -170,9 +180,33 @@ async fn answer(
     }
 }
 
+/// An answer's way to end the connection it goes over.
+#[derive(Default)]
+struct Ending {
+    is_wanted: Cell<bool>,
+    waker: AtomicWaker,
+}
+
+impl Ending {
+    fn begin(&self) {
+        self.is_wanted.set(true);
+        self.waker.wake();
+    }
+
+    /// Ready once for each time it is wanted.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        match self.is_wanted.take() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
 /// When the client is to be told to go.
 struct Farewell {
     has_served: bool,
+    ending: Rc<Ending>,
     drain: Option<drain::Waiting>,
     grace: Option<Pin<Box<Sleep>>>,
 }
@@ -181,13 +215,17 @@ impl Farewell {
     fn new(drain: &Signal) -> Self {
         Self {
             has_served: false,
+            ending: Rc::default(),
             drain: Some(drain.waiting()),
             grace: None,
         }
     }
 
-    /// Ready once.
+    /// Ready once for each reason.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ending.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
         if let Some(drain) = &mut self.drain {
             ready!(drain.poll(cx));
             self.drain = None;
