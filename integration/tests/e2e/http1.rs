@@ -1,10 +1,6 @@
 //! HTTP/1.0 and 1.1 through both directions.
 
-use crate::rig::{
-    Both, Outbound, SOON,
-    mesh::{Mesh, Way},
-    values, web,
-};
+use crate::rig::{Both, Outbound, SOON, web};
 use integration::{
     client::{self, Client},
     eventually,
@@ -15,10 +11,10 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const HOST: &str = "host: web.demo.svc.cluster.local\r\n";
+pub(crate) const HOST: &str = "host: web.demo.svc.cluster.local\r\n";
 
 /// A backend that keeps what it was sent, head by head, and answers with `response`.
-async fn recording(response: &'static [u8]) -> (tcp::Server, Arc<Mutex<Vec<String>>>) {
+pub(crate) async fn recording(response: &'static [u8]) -> (tcp::Server, Arc<Mutex<Vec<String>>>) {
     let heads: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = heads.clone();
     let server = tcp::Server::start(move |mut stream| {
@@ -69,23 +65,6 @@ async fn http_1_0_is_answered_and_closed() {
         let answer = raw.answer().await;
         assert_eq!((answer.status, answer.body.len()), (200, 9));
         raw.expect_end().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_1_0_need_not_say_for_whom_it_is() {
-    let server = Server::start("app").await;
-    let mesh = Mesh::start(Way::Port, server.addr());
-    for (entry, addr, want) in [
-        ("both", mesh.addr(), "web.demo.svc.cluster.local".to_owned()),
-        ("inbound", mesh.app(), mesh.app().to_string()),
-    ] {
-        let mut raw = Raw::connect(addr).await;
-        raw.send("GET /headers HTTP/1.0\r\n\r\n").await;
-        let answer = raw.answer().await;
-        let text = String::from_utf8_lossy(&answer.body);
-        assert_eq!(answer.status, 200, "{entry}");
-        assert_eq!(values(&text, "host"), [want], "{entry}: {text}");
     }
 }
 

@@ -19,6 +19,7 @@ mod grpc;
 mod handshakes;
 mod hostile;
 mod http1;
+mod http1_forms;
 mod http2;
 mod identity;
 mod local;

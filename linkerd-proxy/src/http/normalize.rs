@@ -121,13 +121,35 @@ fn to_origin_form(request: &mut Request) {
         return;
     };
     let host = HeaderValue::from_str(without_userinfo(authority.as_str()));
-    let path = uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or(PathAndQuery::from_static("/"));
+    let path = match is_for_the_server(request) {
+        true => PathAndQuery::from_static("*"),
+        false => origin_form(uri.path_and_query()),
+    };
     *request.uri_mut() = Uri::from(path);
     if let Ok(host) = host {
         request.headers_mut().insert::<HeaderName>(HOST, host);
+    }
+}
+
+/// Whether it is `OPTIONS` of a target that has no path, not even an empty one before a query: that means the
+/// server as a whole (RFC 9112, section 3.2.4). As a [`Uri`] such a path is `/`.
+fn is_for_the_server(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.body().spelling().target().is_some_and(|target| {
+            let authority = target.splitn(3, |b| *b == b'/').nth(2).unwrap_or(target);
+            !authority.iter().any(|b| matches!(b, b'/' | b'?'))
+        })
+}
+
+/// The path of an absolute-form target, which may be missing before a query (RFC 9112, section 3.2.1).
+fn origin_form(path: Option<&PathAndQuery>) -> PathAndQuery {
+    let root = PathAndQuery::from_static("/");
+    match path {
+        Some(path) if path.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", path.as_str())).unwrap_or(root)
+        }
+        Some(path) => path.clone(),
+        None => root,
     }
 }
 
@@ -140,12 +162,35 @@ fn without_userinfo(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Upload;
+    use crate::http::{Upload, http1};
 
     fn normalized(request: http::request::Builder, target: &str) -> Result<Request, Error> {
         let mut made = request.body(Upload::default()).unwrap();
         super::request(&mut made, &Target::parse(target).unwrap())?;
         Ok(made)
+    }
+
+    #[test]
+    fn absolute_targets_become_what_the_origin_expects() {
+        for (method, target, want) in [
+            ("GET", "http://me", "/"),
+            ("GET", "http://me/", "/"),
+            ("GET", "http://me?q", "/?q"),
+            ("GET", "http://me/a?q", "/a?q"),
+            ("OPTIONS", "http://me", "*"),
+            ("OPTIONS", "http://me:80", "*"),
+            ("OPTIONS", "http://me/", "/"),
+            ("OPTIONS", "http://me?q", "/?q"),
+            ("OPTIONS", "*", "*"),
+        ] {
+            let head = format!("{method} {target} HTTP/1.1\r\nHost: other\r\n\r\n");
+            let head = http1::request(&head.into()).unwrap().unwrap();
+            let mut made = head.message.map(|()| Upload::http1(None, head.spelling));
+            super::request(&mut made, &Target::parse("web:80").unwrap()).unwrap();
+            let host = if target == "*" { "other" } else { "me" };
+            assert_eq!(made.uri(), want, "{method} {target}");
+            assert!(made.headers()[HOST].to_str().unwrap().starts_with(host));
+        }
     }
 
     #[test]

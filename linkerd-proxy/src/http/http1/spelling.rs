@@ -1,5 +1,6 @@
 //! How header names were spelled: names are case-insensitive, but there are applications that do not
-//! know it, so what came as `X-Request-ID` leaves as that.
+//! know it, so what came as `X-Request-ID` leaves as that. Trailers are in lower case: they travel as a frame
+//! of the body, which has no room for another spelling.
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -25,6 +26,11 @@ impl Spelling {
             head: &self.0,
             next: line_after(&self.0, 0),
         }
+    }
+
+    /// The target of a request line (RFC 9112, section 3).
+    pub fn target(&self) -> Option<&[u8]> {
+        self.0.split(|b| *b == b' ').nth(1)
     }
 
     /// The reason phrase of a status line (RFC 9112, section 4).
