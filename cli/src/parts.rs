@@ -7,7 +7,7 @@
 
 use crate::args::ControllerArgs;
 pub(crate) use mesh_controller::args::millis;
-pub(crate) use mesh_controller::identity::name::{Identities, ServiceAccount, is_domain, is_label};
+pub(crate) use mesh_controller::identity::name::{Identities, ServiceAccount};
 #[cfg(test)]
 pub(crate) use mesh_controller::identity::token::Verifier;
 pub(crate) use mesh_controller::identity::token::{

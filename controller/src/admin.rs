@@ -109,6 +109,11 @@ async fn metrics(State(admin): State<Admin>) -> ([(&'static str, &'static str); 
     let bad = load.errors().count() as u64;
     let files = [("ok", load.files.len() as u64 - bad), ("bad", bad)];
     page.many("source_files", "gauge", "state", files);
+    let warnings = load
+        .files
+        .values()
+        .map(|file| file.manifests.warnings.len() as u64);
+    page.one("source_warnings", "gauge", warnings.sum());
     page.one("source_listed", "gauge", u64::from(load.problem.is_none()));
     {
         let cluster = admin.cluster.read();

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod document;
 mod field;
 pub mod manifest;
+mod unknown;
 pub mod watch;
 
 pub use self::document::ManifestError;
@@ -38,6 +39,8 @@ pub struct File {
 pub struct Manifests {
     /// What the mesh knows what to do with.
     pub objects: Vec<Object>,
+    /// The line on which each of them begins.
+    pub lines: Vec<usize>,
     /// What was wrong in objects that are used all the same.
     pub warnings: Vec<String>,
     /// How many objects were of kinds that are not used.

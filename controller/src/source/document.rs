@@ -5,8 +5,9 @@
 //! it, counts as its items, each as if it stood in a document of its own. What an object means is for
 //! the reader to say.
 
-use super::field;
-use serde::{Deserialize, de::DeserializeOwned};
+use super::{field, unknown};
+use crate::identity::name::{is_domain, is_label};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 use std::{borrow::Cow, fmt};
@@ -73,6 +74,58 @@ impl Document<'_> {
     /// When it does not fit `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
         self.excerpt.parse()
+    }
+
+    /// Reads the object, and tells of each field that it does not have.
+    ///
+    /// # Errors
+    /// When it does not fit `T`.
+    pub fn parse_all<T>(&self) -> Result<(T, Vec<ManifestError>), ManifestError>
+    where
+        T: DeserializeOwned + Serialize,
+    {
+        let object: T = self.parse()?;
+        // What was read can be written.
+        let understood = serde_json::to_value(&object).unwrap_or_default();
+        let unknown = unknown::fields(&self.parse()?, &understood);
+        let problem = "is no field of this kind and is ignored; check its spelling";
+        let unknown = unknown.iter().map(|field| self.error(field, problem));
+        let unknown = unknown.collect();
+        Ok((object, unknown))
+    }
+
+    /// That the version is given.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_version(&self) -> Result<(), ManifestError> {
+        if self.head.api_version.is_empty() {
+            return Err(self.missing("apiVersion", "apiVersion: apps/v1"));
+        }
+        Ok(())
+    }
+
+    /// That name and namespace are such as Kubernetes takes for most kinds.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_names(&self) -> Result<(), ManifestError> {
+        let HeadMeta { name, namespace } = &self.head.metadata;
+        let name = name.as_deref().filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| self.missing("metadata.name", "name: web"))?;
+        if !is_domain(name) {
+            let problem = format!("{name:?} is no name; use a-z, 0-9, - and .");
+            return Err(self.error("metadata.name", problem));
+        }
+        if let Some(namespace) = namespace.as_deref().filter(|name| !is_label(name)) {
+            let problem = format!("{namespace:?} is no name; use a-z, 0-9 and -");
+            return Err(self.error("metadata.namespace", problem));
+        }
+        Ok(())
+    }
+
+    fn missing(&self, field: &str, example: &str) -> ManifestError {
+        self.error(field, format!("missing; add it, such as `{example}`"))
     }
 
     /// A mistake at `field`, or where it should be.

@@ -184,3 +184,35 @@ async fn a_local_mesh_follows_a_directory_in_the_place_of_another_and_a_link() {
     pods(&home, 2).await;
     assert!(home.run(&["local", "down"]).status.success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_manifest_says_in_vain_is_told_with_its_line() {
+    let server = Server::start("app").await;
+    let (controller, proxy) = start(&[server.addr()]);
+    let typo = service("").replace("targetPort:", "targetProt:");
+    let line = 1 + typo
+        .lines()
+        .take_while(|line| !line.contains("Prot"))
+        .count();
+    controller.write("service.yaml", &typo);
+    let field = format!("line {line}: spec.ports[0].targetProt: is no field");
+    told(&controller, &field).await;
+    let deny = "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: web}\n";
+    controller.write("deny.yaml", deny);
+    let vain = "Server default/web: line 2: not acted on yet";
+    told(&controller, vain).await;
+    for said in [field.as_str(), vain] {
+        let log = controller.log();
+        assert!(
+            log.lines().any(|l| l.contains("WARN") && l.contains(said)),
+            "{log}"
+        );
+    }
+    controller.write("service.yaml", &service("").replace("kind: S", "kind: s"));
+    told(
+        &controller,
+        "service.yaml: bad, 1 objects kept: line 2: kind: ",
+    )
+    .await;
+    assert_eq!(server_of(&proxy).await, "app");
+}

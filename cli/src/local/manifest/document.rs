@@ -4,7 +4,7 @@
 //! controller's own reader, so that a local mesh takes what a controller takes.
 
 use super::ManifestError;
-use crate::parts::{document, is_domain, is_label};
+use crate::parts::document;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -65,22 +65,11 @@ impl Document<'_> {
             kind,
             metadata,
         } = &self.text.head;
+        let checked = self.text.check_names();
+        let checked = checked.and_then(|()| self.text.check_version());
+        checked.map_err(|error| located(self.file, error))?;
         let name = metadata.name.clone().unwrap_or_default();
-        if name.is_empty() {
-            return Err(self.missing("metadata.name", "name: web"));
-        }
-        if !is_domain(&name) {
-            let message = format!("{name:?} is no name; use a-z, 0-9, - and .");
-            return Err(self.error("metadata.name", &message));
-        }
         let namespace = metadata.namespace.clone();
-        if let Some(namespace) = namespace.as_ref().filter(|name| !is_label(name)) {
-            let message = format!("{namespace:?} is no name; use a-z, 0-9 and -");
-            return Err(self.error("metadata.namespace", &message));
-        }
-        if api_version.is_empty() {
-            return Err(self.missing("apiVersion", "apiVersion: apps/v1"));
-        }
         Ok(Header {
             api_version: api_version.clone(),
             namespace: (kind != "Namespace").then(|| namespace.unwrap_or("default".into())),
@@ -94,13 +83,11 @@ impl Document<'_> {
     where
         T: DeserializeOwned + serde::Serialize + k8s_openapi::Metadata<Ty = ObjectMeta>,
     {
-        let mut object: T = self.parse()?;
-        let mut unknown = Vec::new();
-        unknown_fields(&self.parse()?, &to_value(&object), "", &mut unknown);
-        let warnings = unknown
-            .iter()
-            .map(|path| self.unknown_field(path))
-            .collect();
+        let read = self.text.parse_all();
+        let (mut object, unknown): (T, _) = read.map_err(|error| located(self.file, error))?;
+        let warnings = unknown.into_iter();
+        let warnings = warnings.map(|field| located(self.file, field).to_string());
+        let warnings = warnings.collect();
         object
             .metadata_mut()
             .namespace
@@ -127,18 +114,6 @@ impl Document<'_> {
         format!("{}:{}", self.file, self.text.line("kind"))
     }
 
-    fn missing(&self, field: &str, example: &str) -> ManifestError {
-        self.error(field, &format!("missing; add it, such as `{example}`"))
-    }
-
-    fn unknown_field(&self, path: &str) -> String {
-        let line = self.text.line(path);
-        format!(
-            "{}:{line}: {path} is no field of this kind and is ignored; check its spelling",
-            self.file
-        )
-    }
-
     fn parse<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
         let parsed = self.text.parse();
         parsed.map_err(|error| located(self.file, error))
@@ -153,40 +128,5 @@ impl fmt::Display for Header {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
             None => write!(f, "{} {}", self.kind, self.name),
         }
-    }
-}
-
-/// Paths in `written` that `understood` lost; nulls and empty values carry nothing to lose.
-fn unknown_fields(written: &Value, understood: &Value, path: &str, out: &mut Vec<String>) {
-    match (written, understood) {
-        (Value::Object(written), Value::Object(understood)) => {
-            for (key, value) in written {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                match understood.get(key) {
-                    Some(understood) => unknown_fields(value, understood, &path, out),
-                    None if is_empty(value) || path == "status" => {}
-                    None => out.push(path),
-                }
-            }
-        }
-        (Value::Array(written), Value::Array(understood)) => {
-            for (index, (value, understood)) in written.iter().zip(understood).enumerate() {
-                unknown_fields(value, understood, &format!("{path}[{index}]"), out);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
     }
 }

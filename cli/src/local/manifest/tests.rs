@@ -126,7 +126,7 @@ fn a_list_counts_as_its_items() {
     let text = list(&WEB.replace("replicas: 2", "replicaz: 2"));
     let warnings = read(&text).unwrap().warnings;
     assert!(
-        warnings[0].starts_with("app.yaml:8: spec.replicaz is no field"),
+        warnings[0].starts_with("app.yaml:8: items[0].spec.replicaz: is no field"),
         "{warnings:?}"
     );
     let twice = format!("{}---\n{WEB}", list(WEB));
@@ -142,7 +142,7 @@ fn misspelt_fields_are_warned_about_with_their_line() {
     let manifests = read(&WEB.replace("replicas: 2", "replicaz: 2")).unwrap();
     assert_eq!(
         manifests.warnings,
-        ["app.yaml:6: spec.replicaz is no field of this kind and is ignored; check its spelling"]
+        ["app.yaml:6: spec.replicaz: is no field of this kind and is ignored; check its spelling"]
     );
 }
 

@@ -136,3 +136,75 @@ fn a_bad_annotation_is_a_warning() {
             .is_some_and(|set| set.contains(80))
     );
 }
+
+#[test]
+fn what_has_no_effect_is_a_warning_with_its_line() {
+    let text = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: demo}
+spec:
+  selctor: {app: web}
+  ports:
+  - prots: 1
+    port: 80
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: web}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: 'system:web'}
+";
+    let manifests = parse(text).expect("manifests");
+    let ignored = "is no field of this kind and is ignored; check its spelling";
+    assert_eq!(
+        manifests.warnings,
+        [
+            format!("Service demo/web: line 7: spec.ports[0].prots: {ignored}"),
+            format!("Service demo/web: line 5: spec.selctor: {ignored}"),
+            "Server default/web: line 11: not acted on yet: what it would deny or limit is allowed"
+                .to_owned(),
+            "HTTPRoute default/web: line 15: not acted on yet: traffic goes as if it were not there"
+                .to_owned(),
+        ]
+    );
+    assert_eq!(manifests.unused, 3);
+    assert_eq!(manifests.lines, [2]);
+}
+
+#[test]
+fn what_kubernetes_would_refuse_is_bad() {
+    let table = [
+        ("apiVersion: v1\n", "", "apiVersion: missing"),
+        ("kind: Service", "kind: service", "write `kind: Service`"),
+        (
+            "name: web\n",
+            "name: Bad Name\n",
+            "metadata.name: \"Bad Name\" is no name",
+        ),
+        (
+            "namespace: demo",
+            "namespace: a.b",
+            "metadata.namespace: \"a.b\"",
+        ),
+    ];
+    for (right, wrong, want) in table {
+        let error = parse(&WEB.replacen(right, wrong, 1)).expect_err("an error");
+        assert!(error.line.is_some(), "{error}");
+        assert!(error.to_string().contains(want), "{error}");
+    }
+}
+
+#[test]
+fn warnings_of_a_file_have_an_end() {
+    let route = "---\napiVersion: policy.linkerd.io/v1beta3\nkind: HTTPRoute\n";
+    let manifests = parse(&route.repeat(1000)).expect("manifests");
+    assert_eq!(manifests.warnings.len(), MAX_WARNINGS + 1);
+    assert_eq!(manifests.unused, 1000);
+}
