@@ -77,7 +77,7 @@ fn copied(copy: &Value) -> Vec<String> {
     {
         let metadata = slice.metadata.clone();
         let read = warnings(|warnings| _ = object::Slice::read(slice, warnings));
-        return labelled("endpointslice", &metadata, read.into_iter());
+        return labelled("endpointslice", &metadata, read);
     }
     Vec::new()
 }
