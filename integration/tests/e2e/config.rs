@@ -1,7 +1,8 @@
 //! Configuration that is wrong.
 
 use crate::rig::SOON;
-use integration::{control::ControlPlane, eventually, proxy, scrape};
+use integration::{bins, control::ControlPlane, eventually, proxy, scrape};
+use std::process::Command;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_errors_are_listed_and_the_exit_code_is_64() {
@@ -28,6 +29,19 @@ async fn all_errors_are_listed_and_the_exit_code_is_64() {
         "LINKERD2_PROXY_POLICY_WORKLOAD",
     ] {
         assert!(output.contains(name), "{name} is not in:\n{output}");
+    }
+}
+
+#[test]
+fn the_proxy_says_what_it_is_without_a_configuration() {
+    for (argument, says) in [
+        ("--help", "LINKERD2_PROXY_"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let run = Command::new(bins::linkerd_proxy()).arg(argument).output();
+        let run = run.expect("it runs");
+        let output = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && output.contains(says), "{run:?}");
     }
 }
 
