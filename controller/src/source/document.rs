@@ -274,12 +274,19 @@ impl<'a> Excerpt<'a> {
         let problem = match message[..end].trim_end_matches([':', ',']) {
             "invalid i32" | "invalid i64" | "invalid u16" => "not a whole number",
             "expected mapping start" => "expected a mapping of fields to values",
+            other if other.contains("recursive reference") => {
+                "an anchor (&) that contains its own alias (*); write out what it stands for"
+            }
+            other if other.contains(" breached: ") => {
+                "too large or nested too deeply, once its aliases (*) are filled in; split the file, \
+                 or write out what they stand for"
+            }
             other => other,
         };
         let written = line.and_then(|line| self.text.lines().nth(line - 1));
         match written.map(str::trim) {
             Some(written) if written.len() <= MAX_QUOTE && !written.is_empty() => {
-                format!("{problem}; correct `{written}`")
+                format!("{problem}: `{written}`")
             }
             _ => problem.to_owned(),
         }

@@ -51,7 +51,7 @@ fn a_wrong_value_names_file_line_field_and_fix() {
     let errors = read(&text).unwrap_err();
     assert_eq!((errors[0].file.as_str(), errors[0].line), ("app.yaml", 7));
     let shown = errors[0].to_string();
-    let expected = "app.yaml:7: spec.replicas: not a whole number; correct `replicas: three`";
+    let expected = "app.yaml:7: spec.replicas: not a whole number: `replicas: three`";
     assert_eq!(shown, expected);
 }
 
@@ -79,7 +79,7 @@ fn every_mistake_is_reported_at_once() {
         [
             "app.yaml:1: apiVersion: missing; add it, such as `apiVersion: apps/v1`",
             "app.yaml:4: metadata.name: missing; add it, such as `name: web`",
-            "app.yaml:7: [0]: expected a mapping of fields to values; correct `- a`",
+            "app.yaml:7: [0]: expected a mapping of fields to values: `- a`",
         ]
     );
 }
@@ -121,7 +121,7 @@ fn a_list_counts_as_its_items() {
     let text = list(&WEB.replace("replicas: 2", "replicas: three"));
     assert_eq!(
         read(&text).unwrap_err()[0].to_string(),
-        "app.yaml:8: items[0].spec.replicas: not a whole number; correct `replicas: three`"
+        "app.yaml:8: items[0].spec.replicas: not a whole number: `replicas: three`"
     );
     let text = list(&WEB.replace("replicas: 2", "replicaz: 2"));
     let warnings = read(&text).unwrap().warnings;
