@@ -93,8 +93,7 @@ async fn show(args: &DemoArgs, handle: &Handle) -> anyhow::Result<Figures> {
         status.pods.len(),
         started.elapsed().as_secs_f64(),
     ))?;
-    screen
-        .line("api-2 is slow and fails at times: see how little traffic it gets; Ctrl-C stops\n")?;
+    screen.line("api-2 is slow and fails often: see how little traffic it gets; Ctrl-C stops\n")?;
     let addr = SocketAddr::new(ip.parse()?, STATS_PORT);
     let begun = Instant::now();
     let mut figures = Figures::default();

@@ -36,6 +36,12 @@ async fn the_demo_shows_traffic_through_the_mesh_and_leaves_nothing_behind() {
             "{row}"
         );
     }
+    let mut stores = rows.as_array().into_iter().flatten();
+    let store = stores
+        .find(|row| row["name"] == "store")
+        .expect("the store");
+    let read = store["tcp_read_bytes_rate"].as_f64();
+    assert!(read.is_some_and(|rate| rate > 1.0), "{store}");
     home.nothing_is_left().await;
 }
 
@@ -120,7 +126,23 @@ async fn the_demo_goes_on_while_its_controller_restarts() {
     assert!(demo.is_running());
     demo.signal(Signal::INT);
     let status = demo.wait(SOON * 6).expect("it ends");
-    assert!(status.success(), "{}", demo.output());
+    let output = demo.output();
+    assert!(status.success(), "{output}");
+    let (_, last) = output.split_once("\nover ").expect("a last table");
+    let row = |name: &str| {
+        let mut rows = last.lines().map(str::split_whitespace);
+        rows.find_map(|mut row| (row.next() == Some(name)).then(|| row.collect::<Vec<_>>()))
+    };
+    let web = row("deploy/web").expect("a row");
+    assert!(web[1].ends_with('%') && web[2].ends_with("rps"), "{last}");
+    // What is plain TCP shows what it carries.
+    let store = row("deploy/store").expect("a row");
+    assert!(store[1] == "-" && store[7].ends_with('B'), "{last}");
+    assert!(row("deploy/traffic").is_none(), "{last}");
+    assert!(
+        last.lines().all(|line| line.chars().count() <= 80),
+        "{last}"
+    );
     home.nothing_is_left().await;
 }
 
