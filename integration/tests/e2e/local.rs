@@ -57,8 +57,10 @@ async fn a_replica_of_a_stateful_set_is_reached_by_its_own_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scaling_up_and_down_under_load_loses_no_request() {
+async fn scaling_a_deployment_up_and_down_under_load_loses_no_request() {
     let home = Home::new();
+    // `api` stands first.
+    let manifest = |replicas| manifest(replicas).replacen("StatefulSet", "Deployment", 1);
     let files = tempfile::tempdir().expect("a temporary directory can be made");
     let path = files.path().join("app.yaml");
     std::fs::write(&path, manifest(2)).expect("it can be written");
@@ -74,8 +76,8 @@ async fn scaling_up_and_down_under_load_loses_no_request() {
     .await;
     let sidecar = SocketAddr::new(pod_ip(&home.status(), "web-0"), 4140);
     let load = Load::http1(sidecar, "http://api/")
-        .rate(100)
-        .connections(8)
+        .rate(200)
+        .connections(16)
         .start();
     eventually::holds("load runs", SOON, || async { load.report().ok > 50 }).await;
     for replicas in [4_u32, 2] {
