@@ -25,6 +25,7 @@ pub fn run(command: DiagnosticsCommand) -> anyhow::Result<()> {
 }
 
 async fn show_endpoints(args: EndpointsArgs) -> anyhow::Result<()> {
+    let mut manifests = String::new();
     let addr = match args.destination_addr {
         Some(addr) => addr,
         None => {
@@ -32,6 +33,7 @@ async fn show_endpoints(args: EndpointsArgs) -> anyhow::Result<()> {
             let ip = mesh
                 .controller_ip
                 .context("the mesh has no controller yet")?;
+            manifests = local::manifests_of(&mesh);
             SocketAddr::from((ip, DESTINATION_PORT))
         }
     };
@@ -45,7 +47,7 @@ async fn show_endpoints(args: EndpointsArgs) -> anyhow::Result<()> {
     for authority in &authorities {
         match endpoints::resolve(addr, authority, &args.token).await {
             Ok(endpoints) => found.push(endpoints),
-            Err(error) => problems.push(error.to_string()),
+            Err(error) => problems.push(endpoints::explained(error, &manifests).to_string()),
         }
     }
     match args.output {

@@ -2,11 +2,15 @@
 //!
 //! The controller knows from the metrics of all proxies; `demo` shows the same as one line.
 
-use crate::api::{self, ApiError, Edge, EdgesQuery, Kind};
+use crate::api::{self, ApiError, Edge, EdgesQuery, Kind, Query};
 use crate::args::{EdgesArgs, StatOutput};
 use crate::resource::Resource;
 use crate::{out, table};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The least the controller takes; what happened in it is not asked for.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
 
 const KINDS: &[Kind] = &[
     Kind::Deployment,
@@ -26,6 +30,11 @@ pub fn run(args: EdgesArgs) -> anyhow::Result<()> {
             name: resource.as_ref().and_then(|it| it.name.as_deref()),
         };
         let edges = api::edges(addr, &query).await?;
+        if let Some(named) = resource.as_ref().filter(|it| it.name.is_some())
+            && edges.is_empty()
+        {
+            ensure_exists(addr, named, &query).await?;
+        }
         match args.output {
             StatOutput::Json => out::print_json(&edges),
             _ if edges.is_empty() => {
@@ -35,6 +44,24 @@ pub fn run(args: EdgesArgs) -> anyhow::Result<()> {
             output => out::print(&table::edges(&edges, output == StatOutput::Wide)),
         }
     })
+}
+
+/// No edges can also mean that there is nobody who could have some.
+async fn ensure_exists(
+    addr: SocketAddr,
+    named: &Resource,
+    query: &EdgesQuery<'_>,
+) -> anyhow::Result<()> {
+    let question = Query {
+        kind: named.kind,
+        namespace: query.namespace,
+        name: query.name,
+        window: SHORTEST_WINDOW,
+    };
+    match api::stat(addr, &question).await?.is_empty() {
+        true => Err(named.missing(query.namespace)),
+        false => Ok(()),
+    }
 }
 
 /// Every edge of a namespace between whoever owns the pods.

@@ -164,6 +164,12 @@ pub(crate) async fn find(name: Option<&str>) -> anyhow::Result<Status> {
         .with_context(|| format!("mesh {name} cannot be asked"))
 }
 
+/// What the controller of a mesh reads besides the pods; empty if it cannot be read.
+pub(crate) fn manifests_of(mesh: &Status) -> String {
+    let path = supervisor::objects(&mesh.state_dir);
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
 const START: &str = "start one with `meshctl demo` or `meshctl local up -f MANIFESTS`";
 
 /// Names of the workloads a source runs, and what it warns of.

@@ -14,7 +14,9 @@ pub(crate) use mesh_controller::identity::token::{
     MAX_LIFETIME as MAX_TOKEN_LIFETIME, SignError, Signer,
 };
 pub(crate) use mesh_controller::object::{self, Labels, PROXY_ANNOTATIONS, SERVICE_ANNOTATIONS};
-pub(crate) use mesh_controller::source::{directory::is_manifest, document, watch};
+pub(crate) use mesh_controller::source::{
+    directory::is_manifest, document, manifest::parse as manifest, watch,
+};
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -12,6 +12,18 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
+    /// The error for a name that nothing has.
+    pub(crate) fn missing(&self, namespace: Option<&str>) -> anyhow::Error {
+        let kind = self.kind.full();
+        let name = self.name.as_deref().unwrap_or_default();
+        let place = namespace.filter(|_| self.kind != Kind::Namespace);
+        let place = place.map_or_else(String::new, |namespace| {
+            format!(" in namespace {namespace}")
+        });
+        let short = self.kind.short();
+        anyhow::anyhow!("no {kind} {name}{place}; `meshctl stat {short}` lists what there is")
+    }
+
     /// What a command line asks for; `None` if it does not say.
     pub(crate) fn given(
         resource: Option<&str>,
@@ -72,5 +84,21 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert_eq!(error, "\"pod\" cannot be shown; take one of deploy, svc");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let missing = |kind, namespace| {
+            let name = Some("nope".to_string());
+            Resource { kind, name }.missing(namespace).to_string()
+        };
+        assert_eq!(
+            missing(Kind::Deployment, Some("demo")),
+            "no deployment nope in namespace demo; `meshctl stat deploy` lists what there is"
+        );
+        assert_eq!(
+            missing(Kind::Namespace, Some("demo")),
+            "no namespace nope; `meshctl stat ns` lists what there is"
+        );
     }
 }

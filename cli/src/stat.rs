@@ -34,6 +34,11 @@ pub fn run(args: StatArgs) -> anyhow::Result<()> {
         loop {
             let namespace = args.namespace.as_deref();
             let rows = fetch(addr, kinds, namespace, name, args.time_window).await?;
+            if let Some(named) = resource.as_ref().filter(|it| it.name.is_some())
+                && rows.is_empty()
+            {
+                return Err(named.missing(namespace));
+            }
             print(&rows, &args)?;
             if !args.watch {
                 return Ok(());

@@ -2,8 +2,11 @@
 //!
 //! The stream never ends by itself: what has come when it pauses is taken for complete.
 
+use crate::parts::{self, object};
 use linkerd2_proxy_api::destination::destination_client::DestinationClient;
-use linkerd2_proxy_api::destination::{GetDestination, Update, WeightedAddr, update};
+use linkerd2_proxy_api::destination::{
+    GetDestination, Update, WeightedAddr, protocol_hint, update,
+};
 use linkerd2_proxy_api::net::{IpAddress, TcpAddress, ip_address};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +47,8 @@ pub(super) enum EndpointsError {
     Unknown(String),
     #[error("{0}: the service has no ready endpoints")]
     Empty(String),
+    #[error("{0}: the service has no such port; it has {1}")]
+    Port(String, String),
 }
 
 /// The full authority for one that may end after the namespace.
@@ -107,6 +112,44 @@ pub(super) async fn resolve(
     set.finish()
 }
 
+/// A better reason for an empty answer, by the manifests that the controller of a local mesh reads.
+pub(super) fn explained(error: EndpointsError, manifests: &str) -> EndpointsError {
+    let EndpointsError::Empty(authority) = error else {
+        return error;
+    };
+    match other_ports(&authority, manifests) {
+        Some(ports) => EndpointsError::Port(authority, ports),
+        None => EndpointsError::Empty(authority),
+    }
+}
+
+/// The ports of the authority's service, if the authority's is not among them.
+fn other_ports(authority: &str, manifests: &str) -> Option<String> {
+    let (host, port) = authority.rsplit_once(':')?;
+    let host: Vec<_> = host.split('.').collect();
+    let at = host.iter().position(|label| *label == "svc")?;
+    let [.., name, namespace] = host[..at] else {
+        return None;
+    };
+    let objects = parts::manifest(manifests).ok()?.objects;
+    let key = object::Key::new(namespace, name);
+    let mut services = objects.iter().filter_map(|object| match object {
+        object::Object::Service(service) if service.key == key => Some(service),
+        _ => None,
+    });
+    let service = services.next()?;
+    if service.port(port.parse().ok()?).is_some() {
+        return None;
+    }
+    let ports = service.ports.iter().map(|port| port.port.to_string());
+    let ports = ports.collect::<Vec<_>>().join(", ");
+    Some(if ports.is_empty() {
+        "none".to_string()
+    } else {
+        ports
+    })
+}
+
 /// The endpoints known so far.
 struct EndpointSet {
     authority: String,
@@ -163,6 +206,7 @@ impl EndpointSet {
     ) -> Endpoint {
         let mut labels: BTreeMap<_, _> = common.clone().into_iter().collect();
         labels.extend(addr.metric_labels);
+        let hint = addr.protocol_hint.and_then(|hint| hint.protocol);
         let own = |key: &str| labels.get(key).cloned().unwrap_or_default();
         Endpoint {
             namespace: own("namespace"),
@@ -171,9 +215,7 @@ impl EndpointSet {
             pod: own("pod"),
             service: self.service.clone(),
             weight: addr.weight,
-            http2: addr
-                .protocol_hint
-                .is_some_and(|hint| hint.protocol.is_some()),
+            http2: matches!(hint, Some(protocol_hint::Protocol::H2(_))),
             labels,
         }
     }
@@ -237,7 +279,7 @@ fn socket_addr(addr: &TcpAddress) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use linkerd2_proxy_api::destination::{AddrSet, NoEndpoints, WeightedAddrSet};
+    use linkerd2_proxy_api::destination::{AddrSet, NoEndpoints, ProtocolHint, WeightedAddrSet};
 
     fn tcp(last: u8) -> TcpAddress {
         let ip = Ipv4Addr::new(127, 64, 0, last);
@@ -305,6 +347,27 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_known_to_speak_http2_says_so() {
+        use protocol_hint::{H2, Opaque, Protocol};
+        for (hint, http2) in [
+            (None, false),
+            (Some(Protocol::H2(H2 {})), true),
+            (Some(Protocol::Opaque(Opaque {})), false),
+        ] {
+            let set = EndpointSet::new("web.demo:80");
+            let addr = WeightedAddr {
+                protocol_hint: Some(ProtocolHint {
+                    protocol: hint,
+                    ..ProtocolHint::default()
+                }),
+                ..WeightedAddr::default()
+            };
+            let at = SocketAddr::from(([127, 64, 0, 2], 80));
+            assert_eq!(set.endpoint(at, addr, &HashMap::new()).http2, http2);
+        }
+    }
+
+    #[test]
     fn a_missing_service_is_told_from_an_empty_one() {
         let none = |exists| {
             let mut set = EndpointSet::new("web.demo:80");
@@ -316,5 +379,24 @@ mod tests {
         };
         assert!(matches!(none(true), EndpointsError::Empty(_)));
         assert!(matches!(none(false), EndpointsError::Unknown(_)));
+    }
+
+    #[test]
+    fn a_port_that_a_service_lacks_is_told_from_endpoints_that_are_not_ready() {
+        let manifests = "apiVersion: v1\nkind: Service\nmetadata: {name: api, namespace: shop}\n\
+            spec: {ports: [{name: http, port: 80}, {name: grpc, port: 8081}]}\n";
+        let said = |authority: &str| {
+            let empty = EndpointsError::Empty(complete(authority).unwrap());
+            explained(empty, manifests).to_string()
+        };
+        let wrong = "the service has no such port; it has 80, 8081";
+        assert!(said("api.shop:81").ends_with(wrong));
+        assert!(said("api-0.api.shop.svc.cluster.local:81").ends_with(wrong));
+        for authority in ["api.shop:80", "web.shop:81"] {
+            assert!(
+                said(authority).ends_with("no ready endpoints"),
+                "{authority}"
+            );
+        }
     }
 }

@@ -352,12 +352,12 @@ impl Supervisor {
         }
     }
 
-    fn manifests(&self) -> std::path::PathBuf {
+    fn manifests(&self) -> PathBuf {
         self.state.path().join("manifests")
     }
 
     fn write_manifests(&self) -> anyhow::Result<()> {
-        write(&self.manifests().join("objects.yaml"), &self.plan.copies)
+        write(&objects(self.state.path()), &self.plan.copies)
     }
 
     fn write_pods(&mut self) -> anyhow::Result<()> {
@@ -393,6 +393,11 @@ impl Supervisor {
             *status != before
         });
     }
+}
+
+/// Where the controller finds all but the pods.
+pub(super) fn objects(state: &Path) -> PathBuf {
+    state.join("manifests").join("objects.yaml")
 }
 
 fn write(path: &Path, documents: &[serde_json::Value]) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ mod http1_forms;
 mod http2;
 mod identity;
 mod local;
+mod look;
 mod memory;
 mod metrics;
 mod mtls;
