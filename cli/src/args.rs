@@ -189,6 +189,12 @@ mod tests {
             &["edges"][..],
             &["edges", "deploy/web", "-n", "demo", "-o", "wide"],
             &["edges", "pod", "-A", "--mesh", "demo"],
+            &["stat", "--name", "demo"],
+            &["check", "--name", "demo"],
+            &["diagnostics", "endpoints", "web.demo:80", "--name", "demo"],
+            &["version", "--mesh", "demo"],
+            &["local", "up", "-f", "x", "--mesh", "demo"],
+            &["local", "logs", "--mesh", "demo"],
             &["identity", "web-0", "api-0", "-n", "demo"],
             &["identity", "-l", "app=web", "-o", "json"],
         ] {

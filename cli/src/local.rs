@@ -155,7 +155,7 @@ pub(crate) async fn find(name: Option<&str>) -> anyhow::Result<Status> {
         (None, [name]) => name,
         (None, []) => anyhow::bail!("no mesh is running on this machine; {START}"),
         (None, names) => anyhow::bail!(
-            "several meshes are running: {}; say which with --name (local, version) or --mesh (others)",
+            "several meshes are running: {}; say which with --mesh NAME",
             names.join(", ")
         ),
     };

@@ -60,7 +60,7 @@ pub struct UpArgs {
     #[arg(short, long = "filename", value_name = "FILE|DIR", required = true)]
     pub filenames: Vec<PathBuf>,
     /// Name of the mesh, to run several.
-    #[arg(long, default_value = "default", value_parser = mesh_name)]
+    #[arg(long, visible_alias = "mesh", default_value = "default", value_parser = mesh_name)]
     pub name: String,
     /// Return as soon as the mesh is ready and leave it running.
     #[arg(long)]
@@ -74,7 +74,7 @@ pub struct UpArgs {
 #[derive(Debug, Args)]
 pub struct MeshArgs {
     /// Name of the mesh; not needed while only one runs.
-    #[arg(long = "name", value_name = "NAME", value_parser = mesh_name)]
+    #[arg(long, visible_alias = "mesh", value_name = "NAME", value_parser = mesh_name)]
     pub name: Option<String>,
 }
 

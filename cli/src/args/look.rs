@@ -12,10 +12,10 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 pub struct TargetArgs {
     /// Name of the local mesh; not needed while only one runs.
-    #[arg(long, value_name = "NAME", value_parser = mesh_name, conflicts_with = "api_addr")]
+    #[arg(long, visible_alias = "name", value_name = "NAME", value_parser = mesh_name, conflicts_with = "api_addr")]
     pub mesh: Option<String>,
     /// Address of the controller's stats API, for a mesh that runs elsewhere.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     pub api_addr: Option<SocketAddr>,
 }
 
@@ -101,7 +101,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub wait: Option<Duration>,
     /// Name of the local mesh; not needed while only one runs.
-    #[arg(long, value_name = "NAME", value_parser = mesh_name)]
+    #[arg(long, visible_alias = "name", value_name = "NAME", value_parser = mesh_name)]
     pub mesh: Option<String>,
 }
 
@@ -140,10 +140,10 @@ pub struct EndpointsArgs {
     #[arg(long, default_value = "")]
     pub token: String,
     /// Name of the local mesh; not needed while only one runs.
-    #[arg(long, value_name = "NAME", value_parser = mesh_name, conflicts_with = "destination_addr")]
+    #[arg(long, visible_alias = "name", value_name = "NAME", value_parser = mesh_name, conflicts_with = "destination_addr")]
     pub mesh: Option<String>,
     /// Address of the destination service, for a mesh that runs elsewhere.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     pub destination_addr: Option<SocketAddr>,
 }
 

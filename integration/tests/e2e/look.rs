@@ -131,3 +131,40 @@ async fn a_name_that_nothing_has_is_an_error() {
     let quiet = home.run(&["edges", "sts", "web"]);
     assert!(quiet.status.success(), "{quiet:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_is_named_the_same_way_everywhere() {
+    let home = Home::new();
+    let client = format!("Client version: {}\n", env!("CARGO_PKG_VERSION"));
+    let server = |version: &str| format!("{client}Server version: {version}\n");
+    let none = home.run(&["version"]);
+    assert_eq!(stdout(&none), server("unavailable"));
+    assert!(none.status.success());
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(said.contains("no mesh is running"), "{said}");
+
+    let _files = home.up(1);
+    for flag in ["--name", "--mesh"] {
+        for command in [
+            &["version"][..],
+            &["stat"],
+            &["edges"],
+            &["check"],
+            &["identity"],
+            &["local", "status"],
+            &["diagnostics", "endpoints", "api.demo:80"],
+            &["diagnostics", "proxy-metrics", "api-0"],
+        ] {
+            let right = [command, &[flag, "default"]].concat();
+            let output = home.run(&right);
+            assert!(output.status.success(), "{right:?}: {output:?}");
+            let wrong = [command, &[flag, "nope"]].concat();
+            refused(&home, &wrong, "no mesh named nope is running");
+        }
+    }
+    assert_eq!(
+        stdout(&home.run(&["version"])),
+        server(env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(stdout(&home.run(&["version", "--client"])), client);
+}
