@@ -15,7 +15,7 @@ pub use look::{
     CheckArgs, CheckOutput, DiagnosticsCommand, EdgesArgs, EndpointsArgs, IdentityArgs,
     ProxyMetricsArgs, StatArgs, StatOutput, TargetArgs,
 };
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 use values::duration;
 
@@ -57,21 +57,42 @@ pub enum Command {
     Version(VersionArgs),
     /// Print a completion script for a shell.
     Completion(CompletionArgs),
+}
+
+/// What a local mesh starts as its own processes: a command line apart, so that neither help nor
+/// completions nor tips about typing errors offer it to people.
+#[derive(Debug, Parser)]
+#[command(name = "meshctl", version, propagate_version = true)]
+pub struct Internal {
+    #[command(subcommand)]
+    pub command: InternalCommand,
+}
+
+/// Which process of a local mesh to be.
+#[derive(Debug, Subcommand)]
+pub enum InternalCommand {
     /// Run a sidecar proxy, configured by LINKERD2_PROXY_* variables.
-    #[command(hide = true)]
     Proxy,
     /// Run the controller; `meshctl controller --help` lists its flags.
-    #[command(hide = true, disable_help_flag = true, disable_version_flag = true)]
+    #[command(disable_help_flag = true, disable_version_flag = true)]
     Controller(ControllerArgs),
+    /// Run a mesh apart from the terminal: what `local up --detach` leaves running.
+    DetachedMesh(UpArgs),
     /// Run one part of the demo application.
-    #[command(hide = true)]
     DemoApp(DemoAppArgs),
     /// Run a command that ends with the process that started it.
-    #[command(hide = true)]
     RunChild(RunChildArgs),
     /// Wait for the end of standard input, then remove what a dead local mesh left.
-    #[command(hide = true)]
     Janitor(JanitorArgs),
+}
+
+impl Internal {
+    /// Whether a command line, the program first, is one of these.
+    pub fn is_meant(args: impl IntoIterator<Item = OsString>) -> bool {
+        let command = args.into_iter().nth(1);
+        let command = command.as_deref().and_then(OsStr::to_str);
+        command.is_some_and(InternalCommand::has_subcommand)
+    }
 }
 
 /// Flags of `demo`.
@@ -173,6 +194,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        Internal::command().debug_assert();
     }
 
     #[test]
@@ -211,9 +233,23 @@ mod tests {
     }
 
     #[test]
+    fn a_typing_error_is_never_answered_with_a_process_of_the_mesh() {
+        for typed in ["janitr", "prox", "contoller", "demo-ap", "run-chil"] {
+            assert!(!Internal::is_meant(["meshctl", typed].map(OsString::from)));
+            let error = Cli::try_parse_from(["meshctl", typed]).unwrap_err();
+            let error = error.to_string();
+            for name in ["janitor", "proxy'", "controller", "demo-app", "run-child"] {
+                assert!(!error.contains(name), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn the_controllers_flags_pass_through() {
-        let cli = Cli::parse_from(["meshctl", "controller", "--source", "/x", "--help"]);
-        let Command::Controller(args) = cli.command else {
+        let args = ["meshctl", "controller", "--source", "/x", "--help"];
+        assert!(Internal::is_meant(args.map(OsString::from)));
+        let internal = Internal::parse_from(args);
+        let InternalCommand::Controller(args) = internal.command else {
             panic!("controller")
         };
         assert_eq!(args.args, ["--source", "/x", "--help"]);

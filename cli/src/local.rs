@@ -55,17 +55,26 @@ pub fn up(args: UpArgs) -> anyhow::Result<()> {
             let status = daemon::detach(&args).await?;
             return out::print(&progress::detached(&status));
         }
-        if args.detached {
-            daemon::enter_own_session()?;
-        }
-        let mesh = claim(Source::Paths(args.filenames), &args.name).await?;
-        let handle = mesh.handle();
-        tokio::select! {
-            result = mesh.run() => result,
-            // The mesh ends by what this asks of it, not by this ending.
-            never = progress::show_until_stopped(handle) => match never {},
-        }
+        supervise(args).await
     })
+}
+
+/// Runs manifests apart from the terminal.
+pub fn detached(args: UpArgs) -> anyhow::Result<()> {
+    out::runtime()?.block_on(async {
+        daemon::enter_own_session()?;
+        supervise(args).await
+    })
+}
+
+async fn supervise(args: UpArgs) -> anyhow::Result<()> {
+    let mesh = claim(Source::Paths(args.filenames), &args.name).await?;
+    let handle = mesh.handle();
+    tokio::select! {
+        result = mesh.run() => result,
+        // The mesh ends by what this asks of it, not by this ending.
+        never = progress::show_until_stopped(handle) => match never {},
+    }
 }
 
 /// Stops a mesh and waits until nothing of it is left.

@@ -3,7 +3,7 @@
 //! Hidden commands are what a local mesh starts as its own processes.
 
 use clap::Parser;
-use meshctl::args::{Cli, Command, LocalCommand};
+use meshctl::args::{Cli, Command, Internal, InternalCommand, LocalCommand};
 use meshctl::{
     check, child, completion, demo, diagnostics, edges, identity, local, out, parts, stat, version,
 };
@@ -14,6 +14,9 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    if Internal::is_meant(std::env::args_os()) {
+        return internal(Internal::parse().command);
+    }
     match Cli::parse().command {
         Command::Demo(args) => out::exit(demo::run(args)),
         Command::Local(LocalCommand::Up(args)) => out::exit(local::up(args)),
@@ -27,10 +30,16 @@ fn main() -> ExitCode {
         Command::Diagnostics(command) => out::exit(diagnostics::run(command)),
         Command::Version(args) => out::exit(version::run(args)),
         Command::Completion(args) => out::exit(completion::run(args)),
-        Command::Proxy => parts::proxy(),
-        Command::Controller(args) => parts::controller(args),
-        Command::DemoApp(args) => out::exit(demo::app(args)),
-        Command::RunChild(args) => out::exit(child::run(args)),
-        Command::Janitor(args) => out::exit(local::janitor(args)),
+    }
+}
+
+fn internal(command: InternalCommand) -> ExitCode {
+    match command {
+        InternalCommand::Proxy => parts::proxy(),
+        InternalCommand::Controller(args) => parts::controller(args),
+        InternalCommand::DetachedMesh(args) => out::exit(local::detached(args)),
+        InternalCommand::DemoApp(args) => out::exit(demo::app(args)),
+        InternalCommand::RunChild(args) => out::exit(child::run(args)),
+        InternalCommand::Janitor(args) => out::exit(local::janitor(args)),
     }
 }

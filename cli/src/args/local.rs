@@ -65,9 +65,6 @@ pub struct UpArgs {
     /// Return as soon as the mesh is ready and leave it running.
     #[arg(long)]
     pub detach: bool,
-    /// Marks the process that `--detach` leaves running.
-    #[arg(long, hide = true, conflicts_with = "detach")]
-    pub detached: bool,
 }
 
 /// Which local mesh.

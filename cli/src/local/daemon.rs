@@ -41,7 +41,7 @@ pub(super) async fn detach(args: &UpArgs) -> anyhow::Result<Status> {
         .open(&log_path)
         .with_context(|| format!("cannot write {}", log_path.display()))?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["local", "up", "--detached", "--name", &args.name]);
+    command.args(["detached-mesh", "--name", &args.name]);
     for file in &args.filenames {
         command.arg("-f").arg(std::path::absolute(file)?);
     }

@@ -168,3 +168,25 @@ async fn a_mesh_is_named_the_same_way_everywhere() {
     );
     assert_eq!(stdout(&home.run(&["version", "--client"])), client);
 }
+
+#[test]
+fn completions_offer_what_people_type_and_nothing_else() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = home.run(&["completion", shell]);
+        assert!(output.status.success(), "{output:?}");
+        let script = stdout(&output);
+        for offered in ["diagnostics", "local", "proxy-metrics", "time-window"] {
+            assert!(script.contains(offered), "{shell}: {offered}");
+        }
+        for hidden in [
+            "janitor",
+            "run-child",
+            "demo-app",
+            "controller)",
+            "detached",
+        ] {
+            assert!(!script.contains(hidden), "{shell}: {hidden}");
+        }
+    }
+}
