@@ -10,7 +10,7 @@ mod values;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-pub use local::{JanitorArgs, LocalCommand, LogsArgs, MeshArgs, StatusArgs, UpArgs};
+pub use local::{JanitorArgs, LocalCommand, LogsArgs, MeshArgs, RunningArgs, StatusArgs, UpArgs};
 pub use look::{
     CheckArgs, CheckOutput, DiagnosticsCommand, EdgesArgs, EndpointsArgs, IdentityArgs,
     ProxyMetricsArgs, StatArgs, StatOutput, TargetArgs,
@@ -217,6 +217,8 @@ mod tests {
             &["version", "--mesh", "demo"],
             &["local", "up", "-f", "x", "--mesh", "demo"],
             &["local", "logs", "--mesh", "demo"],
+            &["local", "down", "-f", "x", "-f", "y"],
+            &["local", "status", "-f", "x", "-o", "json"],
             &["identity", "web-0", "api-0", "-n", "demo"],
             &["identity", "-l", "app=web", "-o", "json"],
         ] {
@@ -227,6 +229,7 @@ mod tests {
             &["identity", "web-0", "-l", "app=web"],
             &["check", "--wait", "soon"],
             &["check", "-o", "wide"],
+            &["local", "down", "-f", "x", "--name", "demo"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

@@ -26,7 +26,7 @@ mod replica;
 mod state;
 mod supervisor;
 
-use crate::args::{JanitorArgs, LogsArgs, MeshArgs, Output, StatusArgs, UpArgs};
+use crate::args::{JanitorArgs, LogsArgs, Output, RunningArgs, StatusArgs, UpArgs};
 use crate::{out, table};
 use anyhow::Context;
 pub(crate) use control::{PodStatus, Status};
@@ -78,9 +78,9 @@ async fn supervise(args: UpArgs) -> anyhow::Result<()> {
 }
 
 /// Stops a mesh and waits until nothing of it is left.
-pub fn down(args: MeshArgs) -> anyhow::Result<()> {
+pub fn down(args: RunningArgs) -> anyhow::Result<()> {
     out::runtime()?.block_on(async {
-        let mesh = find(args.name.as_deref()).await?;
+        let mesh = find_running(&args).await?;
         ask(&mesh.state_dir, Question::Stop).await?;
         let asked = Instant::now();
         while !state::sweep(&mesh.state_dir)? || state::is_running(mesh.pid) {
@@ -99,7 +99,7 @@ pub fn down(args: MeshArgs) -> anyhow::Result<()> {
 
 /// Shows the controller and the replicas of a mesh.
 pub fn status(args: StatusArgs) -> anyhow::Result<()> {
-    let mesh = out::runtime()?.block_on(find(args.mesh.name.as_deref()))?;
+    let mesh = out::runtime()?.block_on(find_running(&args.mesh))?;
     match args.output {
         Output::Json => out::print_json(&mesh),
         Output::Table => {
@@ -147,6 +147,30 @@ pub(crate) async fn claim(source: Source, name: &str) -> anyhow::Result<Supervis
 /// Names of the running meshes of this user.
 pub(crate) fn running() -> anyhow::Result<Vec<String>> {
     Ok(state::running(&state::root())?)
+}
+
+/// The mesh that runs these manifests; without any, the one of this name or the only one.
+async fn find_running(args: &RunningArgs) -> anyhow::Result<Status> {
+    if args.filenames.is_empty() {
+        return find(args.mesh.name.as_deref()).await;
+    }
+    let wanted = manifest::absolute(&args.filenames);
+    let names = running()?;
+    for name in &names {
+        // One that does not answer may still be named.
+        if let Ok(mesh) = find(Some(name)).await
+            && wanted.iter().all(|path| mesh.manifests.contains(path))
+        {
+            return Ok(mesh);
+        }
+    }
+    match names.as_slice() {
+        [] => anyhow::bail!("no mesh is running on this machine; {START}"),
+        names => anyhow::bail!(
+            "no mesh runs these manifests; there is {}: say which with --name instead",
+            names.join(", ")
+        ),
+    }
 }
 
 /// The mesh of this name, or the only one there is.

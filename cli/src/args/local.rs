@@ -14,7 +14,7 @@ pub enum LocalCommand {
     #[command(after_long_help = UP_HELP)]
     Up(UpArgs),
     /// Stop a running mesh and remove its state.
-    Down(MeshArgs),
+    Down(RunningArgs),
     /// Show the replicas of a running mesh.
     Status(StatusArgs),
     /// Print what replicas have written.
@@ -75,11 +75,26 @@ pub struct MeshArgs {
     pub name: Option<String>,
 }
 
+/// Which running mesh; also by what `up` was given.
+#[derive(Debug, Args)]
+pub struct RunningArgs {
+    #[command(flatten)]
+    pub mesh: MeshArgs,
+    /// The manifests that it runs, instead of its name.
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE|DIR",
+        conflicts_with = "name"
+    )]
+    pub filenames: Vec<PathBuf>,
+}
+
 /// Flags of `local status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     #[command(flatten)]
-    pub mesh: MeshArgs,
+    pub mesh: RunningArgs,
     /// A table for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,

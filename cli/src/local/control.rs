@@ -33,6 +33,9 @@ pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) pid: u32,
     pub(crate) state_dir: PathBuf,
+    /// What `up` was given.
+    #[serde(default)]
+    pub(crate) manifests: Vec<PathBuf>,
     /// Controller and every wanted replica are ready.
     pub(crate) ready: bool,
     pub(crate) controller_ip: Option<Ipv4Addr>,
@@ -64,8 +67,11 @@ pub(crate) struct PodStatus {
 pub(crate) enum ControlError {
     #[error("{0}: {1}; the mesh may be starting or stopping, try again")]
     Io(PathBuf, std::io::Error),
-    #[error("{0} does not answer within 2s; stop the mesh with `meshctl local down`")]
-    Deadline(PathBuf),
+    #[error(
+        "its process {0} does not answer within 2s; if it was stopped, `kill -CONT {0}` lets it go \
+         on; `kill -9 {0}` ends it and all that it runs"
+    )]
+    Deadline(i32),
     #[error("{0} gives no answer this version understands ({1}); use the meshctl that started it")]
     Answer(PathBuf, serde_json::Error),
 }
@@ -78,8 +84,9 @@ pub(crate) fn socket(state: &Path) -> PathBuf {
 /// Asks the mesh of a state directory.
 pub(crate) async fn ask(state: &Path, question: Question) -> Result<Status, ControlError> {
     let path = socket(state);
+    let failed = |error| ControlError::Io(path.clone(), error);
+    let (mut stream, pid) = connect(&path).await.map_err(failed)?;
     let exchange = async {
-        let mut stream = UnixStream::connect(&path).await?;
         let line = serde_json::to_string(&question).map_err(std::io::Error::other)?;
         stream.write_all(format!("{line}\n").as_bytes()).await?;
         let mut answer = String::new();
@@ -91,9 +98,17 @@ pub(crate) async fn ask(state: &Path, question: Question) -> Result<Status, Cont
     };
     let answer = tokio::time::timeout(DEADLINE, exchange)
         .await
-        .map_err(|_| ControlError::Deadline(path.clone()))?
-        .map_err(|error| ControlError::Io(path.clone(), error))?;
+        .map_err(|_| ControlError::Deadline(pid))?
+        .map_err(failed)?;
     serde_json::from_str(&answer).map_err(|error| ControlError::Answer(path, error))
+}
+
+/// A connection, and the process that is to answer.
+async fn connect(path: &Path) -> std::io::Result<(UnixStream, i32)> {
+    let stream = tokio::time::timeout(DEADLINE, UnixStream::connect(path)).await??;
+    let pid = stream.peer_cred()?.pid();
+    let pid = pid.ok_or_else(|| std::io::Error::other("nobody knows whose it is"))?;
+    Ok((stream, pid))
 }
 
 /// Answers questions with the current status for as long as it is polled; `stop` is called when

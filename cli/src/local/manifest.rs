@@ -110,6 +110,12 @@ pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ManifestError> {
     Ok(files)
 }
 
+/// The same paths for whoever works elsewhere.
+pub(crate) fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    paths.iter().map(absolute).collect()
+}
+
 /// Whether a directory entry counts as a manifest.
 pub(crate) fn is_manifest(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str);

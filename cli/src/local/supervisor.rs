@@ -116,6 +116,10 @@ impl Supervisor {
             pid: std::process::id(),
             state_dir: state.path().to_path_buf(),
             controller_ip: Some(block.controller()),
+            manifests: match &source {
+                Source::Paths(paths) => manifest::absolute(paths),
+                Source::Embedded { .. } => Vec::new(),
+            },
             ..Status::default()
         });
         Ok(Self {

@@ -28,12 +28,36 @@ async fn a_detached_mesh_can_be_seen_and_taken_down() {
         !again.status.success(),
         "a second mesh of the same name is refused"
     );
-    let down = home.run(&["local", "down"]);
+    let other = home.run(&["local", "down", "-f", "/nowhere"]);
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        !other.status.success() && said.contains("default"),
+        "{said}"
+    );
+    let by_files = home.json(&["local", "status", "-f", dir, "-o", "json"]);
+    assert_eq!(by_files["pid"], status["pid"]);
+    let down = home.run(&["local", "down", "-f", dir]);
     assert!(
         down.status.success(),
         "{}",
         String::from_utf8_lossy(&down.stderr)
     );
+    home.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_that_was_stopped_by_a_signal_is_told_of() {
+    let home = Home::new();
+    let _files = home.up(1);
+    let pid = home.status()["pid"].as_i64().expect("a process id");
+    let supervisor = Pid::from_raw(pid as i32).expect("a process id");
+    rustix::process::kill_process(supervisor, Signal::STOP).expect("it runs");
+    let down = home.run(&["local", "down"]);
+    rustix::process::kill_process(supervisor, Signal::CONT).expect("it runs");
+    let said = String::from_utf8_lossy(&down.stderr);
+    assert!(said.contains(&format!("kill -CONT {pid}")), "{said}");
+    assert!(said.contains(&format!("kill -9 {pid}")), "{said}");
+    assert!(home.run(&["local", "down"]).status.success());
     home.nothing_is_left().await;
 }
 
