@@ -135,7 +135,7 @@ fn a_mesh_is_secured_with_nothing_to_configure() {
     assert_eq!(edges[0]["server_id"], SERVER);
     let table = text(&user.run(&["edges", "deploy/traffic", "-n", "demo", "-o", "wide"]));
     assert!(table.contains("client.demo   server.demo   √"), "{table}");
-    assert!(text(&user.run(&["edges", "deploy/other"])).contains("No edges found."));
+    assert!(text(&user.run(&["edges", "deploy/other"])).contains("no deployment other"));
 
     let found = json(&user, &["identity", "api-0", "-o", "json"]);
     let leaf = &found[0]["certificates"][0];

@@ -277,6 +277,7 @@ impl<'a> Excerpt<'a> {
             other if other.contains("recursive reference") => {
                 "an anchor (&) that contains its own alias (*); write out what it stands for"
             }
+            "recursion limit exceeded" => "nested too deeply",
             other if other.contains(" breached: ") => {
                 "too large or nested too deeply, once its aliases (*) are filled in; split the file, \
                  or write out what they stand for"

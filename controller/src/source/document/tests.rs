@@ -180,7 +180,7 @@ fn anchors_that_amount_to_too_much_are_told_in_words() {
     for (text, words) in [
         ("kind: A\na: &a {b: *a}\n", "contains its own alias"),
         (&bomb, "too large or nested too deeply"),
-        (&deep, "too large or nested too deeply"),
+        (&deep, ": nested too deeply"),
     ] {
         let mistakes = mistakes(text);
         assert!(mistakes[0].contains(words), "{mistakes:?}");
