@@ -7,6 +7,9 @@ use super::identity;
 use super::mesh::MeshInfo;
 use super::plan::{Container, ServicePort, Template, Workload, WorkloadKey};
 use super::readiness::{Check, Probe};
+use crate::parts::object;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +21,9 @@ use std::sync::Arc;
 const FIRST_OUTBOUND_PORT: u16 = 20_001;
 /// The most ports mapped to services; those beyond it are reached through `http_proxy`.
 const MAX_OUTBOUND_PORTS: usize = 3_000;
+
+/// What a mesh on one machine means by the cluster.
+const LOOPBACK: &str = "127.0.0.0/8";
 
 const OUTBOUND: u16 = 4140;
 const INBOUND: u16 = 4143;
@@ -168,7 +174,23 @@ impl Draft<'_> {
         }
     }
 
-    fn proxy_settings(&self) -> [(&'static str, String); 16] {
+    /// What holds on the pod's ports until the controller has spoken, or while it is away: what the
+    /// pod says itself, as an injector would write it.
+    fn default_policy(&self) -> &'static str {
+        let metadata = ObjectMeta {
+            annotations: Some(self.template.annotations.clone()),
+            ..ObjectMeta::default()
+        };
+        let pod = Pod {
+            metadata,
+            ..Pod::default()
+        };
+        // What is wrong in it was told of when the mesh was planned.
+        let pod = object::Pod::read(pod, &mut object::Warnings::default());
+        pod.config.default_policy.unwrap_or_default().name()
+    }
+
+    fn proxy_settings(&self) -> [(&'static str, String); 18] {
         let PodId { namespace, name } = self.id;
         let MeshInfo { controller, .. } = self.mesh;
         let context = json!({"ns": namespace, "nodeName": super::NODE_NAME, "pod": name});
@@ -196,6 +218,8 @@ impl Draft<'_> {
             ("POLICY_WORKLOAD", workload.to_string()),
             ("INBOUND_PORTS", ports.join(",")),
             ("INBOUND_IPS", self.ip.to_string()),
+            ("INBOUND_DEFAULT_POLICY", self.default_policy().to_string()),
+            ("POLICY_CLUSTER_NETWORKS", LOOPBACK.to_string()),
             (
                 "LOG",
                 level

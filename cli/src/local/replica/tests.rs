@@ -83,6 +83,10 @@ fn the_sidecar_gets_the_agreed_environment() {
         ),
         ("LINKERD2_PROXY_INBOUND_PORTS", "8080,9000"),
         ("LINKERD2_PROXY_INBOUND_IPS", "127.64.0.3"),
+        (
+            "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY",
+            "all-unauthenticated",
+        ),
         ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "127.64.0.1:8080"),
         (
             "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
@@ -159,6 +163,28 @@ fn a_container_without_ports_is_ready_when_it_runs() {
     let replica = made(APP);
     assert!(matches!(replica.containers[1].probe.check, Check::Running));
     assert!(!replica.containers[1].env.contains_key("PORT"));
+}
+
+#[test]
+fn a_policy_of_the_pod_holds_before_the_controller_has_spoken() {
+    for (value, policy) in [
+        ("cluster-authenticated", "cluster-authenticated"),
+        ("deny", "deny"),
+        ("denny", "deny"),
+    ] {
+        let labels = "labels: {app: api}}\n    spec";
+        assert!(APP.contains(labels));
+        let text = APP.replace(
+            labels,
+            &format!(
+                "labels: {{app: api}}, annotations: \
+                 {{config.linkerd.io/default-inbound-policy: {value}}}}}\n    spec"
+            ),
+        );
+        let env = made(&text).sidecar.unwrap().env;
+        assert_eq!(env["LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"], policy);
+        assert_eq!(env["LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS"], "127.0.0.0/8");
+    }
 }
 
 #[test]
