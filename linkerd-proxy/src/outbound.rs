@@ -341,7 +341,10 @@ impl Outbound {
             let now = Instant::now();
             let metrics = lease.endpoint.metrics();
             metrics.failed(now.saturating_duration_since(received), error.name());
-            lease.ended(error.blames_endpoint(), now);
+            match error.blames_endpoint() {
+                true => lease.ended(true, now),
+                false => lease.forget(),
+            }
             // Whoever could not send it tries another endpoint, but does not wait for one.
             let may_retry = request.is_some() && attempts < MAX_ATTEMPTS;
             match may_retry.then(|| backend.balance().try_pick()).flatten() {

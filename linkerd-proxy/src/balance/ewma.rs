@@ -101,6 +101,8 @@ enum Stage {
     Succeeded,
     /// It is a failure.
     Failed,
+    /// There will be none, by no fault of the endpoint.
+    Forgotten,
 }
 
 // === impl PeakEwma ===
@@ -227,6 +229,13 @@ impl PeakEwma {
         self.state.set(s);
     }
 
+    /// Nothing is known.
+    fn forget(&self, request: &InFlight) {
+        let mut s = self.state.get();
+        s.requests.over(request.generation);
+        self.state.set(s);
+    }
+
     /// Nobody waited for the answer: all that is known is that it took longer than this, which says
     /// nothing of a request that is quiet.
     fn give_up(&self, request: &InFlight) {
@@ -337,6 +346,14 @@ impl InFlight {
         }
     }
 
+    /// The client broke the request off: that says nothing about the endpoint.
+    pub fn forget(&mut self) {
+        if self.stage == Stage::Out {
+            self.stage = Stage::Forgotten;
+            self.load.forget(self);
+        }
+    }
+
     /// The answer has ended at `now`, and is good or bad after all.
     pub fn ended(&mut self, failed: bool, now: Instant) {
         self.answered(failed, now);
@@ -352,7 +369,7 @@ impl Drop for InFlight {
         match self.stage {
             Stage::Out => self.load.give_up(self),
             Stage::Held => self.load.release(),
-            Stage::Succeeded | Stage::Failed => {}
+            Stage::Succeeded | Stage::Failed | Stage::Forgotten => {}
         }
     }
 }

@@ -60,6 +60,11 @@ impl<E> Lease<E> {
         self.in_flight.answered(failed, now);
     }
 
+    /// The client broke the request off: that says nothing about the endpoint, and decides no probation.
+    pub fn forget(&mut self) {
+        self.in_flight.forget();
+    }
+
     /// A connection was made, and counts as load until the lease is dropped.
     pub fn hold(&mut self) {
         if !self.in_flight.is_held() {

@@ -6,6 +6,7 @@ mod shares;
 
 use super::*;
 use crate::metrics::Registry;
+use mesh_policy::outbound::{Backoff, FailureAccrual};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     task::{LocalSet, yield_now},
@@ -38,6 +39,10 @@ impl Fixture {
     }
 
     fn with(endpoints: Endpoints) -> Self {
+        Self::with_accrual(endpoints, None)
+    }
+
+    fn with_accrual(endpoints: Endpoints, accrual: Option<FailureAccrual>) -> Self {
         let (endpoints, rx) = watch::channel(endpoints);
         let gates = Fake::default();
         let params = Params {
@@ -47,7 +52,7 @@ impl Fixture {
             },
             discovery_timeout: Duration::from_millis(800),
             load: LoadParams::default(),
-            accrual: None,
+            accrual,
         };
         let registry = Registry::new(Duration::from_secs(60), 100);
         let metrics = Metrics::new(&registry, "b", vec![]);
@@ -83,22 +88,13 @@ impl Fixture {
 
     fn shut(&self, port: u16) {
         let never = || std::future::ready(false);
-        let backoff = mesh_policy::outbound::Backoff {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(1),
-            jitter: 0.0,
-        };
-        self.gates.0.borrow()[&addr(port)].refused(&REFUSED, backoff, never);
+        self.gates.0.borrow()[&addr(port)].refused(&REFUSED, A_SECOND, never);
     }
 
     /// Shuts it for a second.
     fn restart(&self, port: u16) {
-        let backoff = mesh_policy::outbound::Backoff {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(1),
-            jitter: 0.0,
-        };
-        self.gates.0.borrow()[&addr(port)].refused(&REFUSED, backoff, || std::future::ready(true));
+        let at_once = || std::future::ready(true);
+        self.gates.0.borrow()[&addr(port)].refused(&REFUSED, A_SECOND, at_once);
     }
 }
 
@@ -116,6 +112,13 @@ fn known(weights: &[u32]) -> Endpoints {
     });
     Endpoints::Known(Arc::new(endpoints.collect()))
 }
+
+/// Pauses that are always the same.
+const A_SECOND: Backoff = Backoff {
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(1),
+    jitter: 0.0,
+};
 
 const NORMAL: u32 = Metadata::WEIGHT;
 
@@ -339,6 +342,31 @@ async fn it_can_serve_while_an_endpoint_is_ready() {
             sleep(Duration::from_millis(1_100)).await;
             assert!(f.balance.can_serve());
             assert_eq!(f.balance.try_pick().unwrap().endpoint.port(), 2);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_probation_a_request_that_its_client_breaks_off_decides_nothing() {
+    LocalSet::new()
+        .run_until(async {
+            let accrual = FailureAccrual {
+                max_failures: 1,
+                backoff: A_SECOND,
+            };
+            let f = Fixture::with_accrual(known(&[NORMAL]), Some(accrual));
+            let pick = || f.balance.try_pick();
+            yield_now().await;
+            pick().unwrap().ended(true, Instant::now());
+            assert!(pick().is_none());
+            sleep(Duration::from_millis(1_100)).await;
+            let mut trial = pick().unwrap();
+            assert!(pick().is_none(), "one at a time");
+            trial.forget();
+            drop(trial);
+            yield_now().await;
+            let _next = pick().unwrap();
+            assert!(pick().is_none(), "still one at a time");
         })
         .await;
 }

@@ -259,3 +259,17 @@ async fn a_success_that_breaks_is_a_failure() {
     let more = broken.params.penalty.as_secs_f64();
     assert!(cost(&broken) > more && cost(&failed) > more);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_client_broke_off_says_nothing() {
+    let load = endpoint();
+    answer(&load, ms(5), true).await;
+    let before = (cost(&load), load.is_ailing(Instant::now()));
+    for after in [0, 30_000] {
+        let mut request = load.start(false, Instant::now());
+        advance(ms(after)).await;
+        request.forget();
+        drop(request);
+        assert_eq!((cost(&load), load.is_ailing(Instant::now())), before);
+    }
+}
