@@ -7,6 +7,7 @@ pub mod client;
 pub mod headers;
 pub mod http1;
 pub(crate) mod http2;
+mod interim;
 pub mod normalize;
 pub mod orig_proto;
 pub mod rescue;

@@ -1,6 +1,6 @@
 //! The body of a request, as the protocol it comes over has it, on its way from the client.
 
-use super::{http1::Spelling, http2, server::Receiving};
+use super::{http1::Spelling, http2, interim::Interim, server::Receiving};
 use crate::error::HttpError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -19,6 +19,7 @@ pub type Received = Rc<Cell<u64>>;
 pub struct Upload {
     kind: Kind,
     spelling: Spelling,
+    interim: Option<Interim>,
 }
 
 #[derive(Default)]
@@ -35,6 +36,7 @@ impl Upload {
         Self {
             kind: body.map_or(Kind::Empty, Kind::Http1),
             spelling,
+            interim: None,
         }
     }
 
@@ -43,7 +45,18 @@ impl Upload {
         Self {
             kind: Kind::Http2(body, received),
             spelling: Spelling::default(),
+            interim: None,
         }
+    }
+
+    /// Whose client takes informational answers.
+    pub fn informed(self, interim: Option<Interim>) -> Self {
+        Self { interim, ..self }
+    }
+
+    /// Where informational answers go, if the client takes them.
+    pub fn interim(&self) -> Option<&Interim> {
+        self.interim.as_ref()
     }
 
     /// How the request's header names were spelled.

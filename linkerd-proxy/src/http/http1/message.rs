@@ -107,6 +107,18 @@ impl Message {
         Self::new(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), Framing::Over)
     }
 
+    /// What goes ahead of an answer, to a client of HTTP/1.1.
+    pub fn informational(head: &Response<Spelling>) -> Self {
+        let mut message = Self::new(Vec::new(), Framing::Over);
+        message.follow_up(head);
+        message
+    }
+
+    /// Puts another one behind those that go ahead of an answer.
+    pub fn follow_up(&mut self, head: &Response<Spelling>) {
+        encode::response(&mut self.head, head, Version::HTTP_11, head.body());
+    }
+
     fn new(head: Vec<u8>, framing: Framing) -> Self {
         let framing = match framing {
             Framing::Length(0) => Framing::Over,

@@ -15,11 +15,13 @@ use crate::{
     http::{
         Response, Upload,
         http1::{self, Asked, Broken, Error, Head, Malformed, Message},
+        interim::Interim,
         rescue,
         upgrade::Switch,
     },
     io::Conn,
 };
+use http::Version;
 use std::{
     future::{Future, poll_fn},
     io,
@@ -46,13 +48,15 @@ pub async fn serve_http1<H: Handler>(
     handler: H,
     drain: &Signal,
 ) -> io::Result<Option<(Conn, Switch)>> {
-    let client = Shared::new(conn);
+    let (client, interim) = (Shared::new(conn), Interim::default());
     let mut waiting = Waiting::new(drain);
     loop {
         let served = match poll_fn(|cx| waiting.poll_head(cx, &client)).await {
             Ok(None) => return Ok(None),
             // Boxed, so that an idle connection does not hold the room for it.
-            Ok(Some(head)) => Box::pin(serve_one(&client, head, handler.clone(), drain)).await,
+            Ok(Some(head)) => {
+                Box::pin(serve_one(&client, head, &interim, handler.clone(), drain)).await
+            }
             Err(failed) => Err(failed),
         };
         match served {
@@ -95,6 +99,7 @@ enum Failed {
 async fn serve_one<H: Handler>(
     client: &Shared,
     head: Head<http::Request<()>>,
+    interim: &Interim,
     handler: H,
     drain: &Signal,
 ) -> Result<Next, Failed> {
@@ -104,11 +109,20 @@ async fn serve_one<H: Handler>(
     };
     let keep_alive = head.keep_alive;
     let body = client.receive(head.decoder, head.expects_continue);
-    let request = head.message.map(|()| Upload::http1(body, head.spelling));
+    interim.begin();
+    // HTTP/1.0 knows of no answers ahead of the answer.
+    let informed = (asked.version == Version::HTTP_11).then(|| interim.clone());
+    let body = Upload::http1(body, head.spelling).informed(informed);
+    let request = head.message.map(|()| body);
     let mut answering = pin!(handler.handle(request));
-    let response = poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(response.map_err(Failed::Handler)),
-        Poll::Pending => client.poll_ended(cx).map(|()| Err(Failed::Gone)),
+    let response = poll_fn(|cx| {
+        let response = answering.as_mut().poll(cx);
+        client.inform(interim.take());
+        if let Poll::Ready(response) = response {
+            return Poll::Ready(response.map_err(Failed::Handler));
+        }
+        ready!(client.poll_inform(cx))?;
+        client.poll_ended(cx).map(|()| Err(Failed::Gone))
     })
     .await?;
     let keep_alive = keep_alive && !drain.is_draining() && !client.is_body_abandoned();

@@ -11,6 +11,7 @@ use crate::{
     http::{
         Response, Upload, headers,
         http2::{Broken, Receiving, send},
+        interim::Interim,
         orig_proto, rescue,
         upload::Received,
     },
@@ -76,9 +77,12 @@ pub async fn serve_http2<H: Handler>(
         farewell.has_served = true;
         // What carries the requests of many HTTP/1 clients does not end for one of them.
         let ending = (!orig_proto::is_carried(&request)).then(|| farewell.ending.clone());
-        let body = |stream| Upload::http2(Receiving::new(stream), received.clone());
+        let interim = Interim::default();
+        let body = |stream| {
+            Upload::http2(Receiving::new(stream), received.clone()).informed(Some(interim.clone()))
+        };
         let answering = handler.clone().handle(request.map(body));
-        spawn_local(answer(answering, respond, ending));
+        spawn_local(answer(answering, respond, interim, ending));
     }
 }
 
@@ -137,13 +141,21 @@ fn builder(config: &Http2Server) -> Builder {
 async fn answer(
     answering: impl Future<Output = Result<Response, BoxError>>,
     mut respond: SendResponse<Bytes>,
+    interim: Interim,
     ending: Option<Rc<Ending>>,
 ) {
     // Boxed: pinning it here would copy it once more, and it is large.
     let mut answering = Box::pin(answering);
-    let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Ready(answered) => Poll::Ready(Some(answered)),
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    let answered = poll_fn(|cx| {
+        let answered = answering.as_mut().poll(cx);
+        for head in interim.take() {
+            // It fails when the stream is over, which the answer will find, too.
+            let _ = respond.send_informational(head.map(drop));
+        }
+        match answered {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        }
     });
     let response = match answered.await {
         None => return,

@@ -7,6 +7,7 @@ use super::{
 use crate::http::{
     Request,
     http1::{self, Error, Head, Malformed},
+    interim::Interim,
 };
 use http::{Method, Response, StatusCode, header::UPGRADE};
 use std::{
@@ -28,6 +29,7 @@ pub(super) struct Exchange {
     sending: Option<Sending>,
     method: Method,
     upgrades: bool,
+    interim: Option<Interim>,
     /// Why the request could not be sent whole; there may be an answer all the same.
     unsent: Option<Error>,
 }
@@ -39,6 +41,7 @@ impl Exchange {
         Self {
             connection,
             upgrades: method == Method::CONNECT || request.headers().contains_key(UPGRADE),
+            interim: request.body().interim().cloned(),
             sending: Some(Sending::new(request)),
             method,
             unsent: None,
@@ -75,7 +78,11 @@ impl Exchange {
                     return Err(Broken::Connection(Malformed::Switch.into()));
                 }
                 StatusCode::CONTINUE => self.go_on(),
-                status if status.is_informational() => {}
+                status if status.is_informational() => {
+                    if let Some(interim) = &self.interim {
+                        interim.put(head.message.map(|()| head.spelling));
+                    }
+                }
                 _ => {
                     // A client that sends the body after this does so for a reason.
                     self.go_on();

@@ -5,6 +5,7 @@ use super::Stream;
 use crate::http::{
     Request, Upload,
     client::REST_TIMEOUT,
+    http1::Spelling,
     http2::{Broken, Receiving, send},
 };
 use bytes::Bytes;
@@ -13,6 +14,8 @@ use http::Response;
 use http_body::{Body, Frame};
 use std::{
     cell::Cell,
+    future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -55,12 +58,21 @@ pub async fn exchange(
 ) -> Result<Response<Download>, Failure> {
     let (head, body) = request.into_parts();
     let is_whole = body.is_end_stream();
+    let interim = body.interim().cloned();
     let head = http::Request::from_parts(head, ());
-    let (answer, stream) = sender
+    let (mut answer, stream) = sender
         .send_request(head, is_whole)
         .map_err(Failure::Stream)?;
     let upload = (!is_whole).then(|| Sending::new(body, stream));
-    match answer.await {
+    let answered = poll_fn(|cx| {
+        if let Some(interim) = &interim {
+            while let Poll::Ready(Some(Ok(head))) = answer.poll_informational(cx) {
+                interim.put(head.map(|()| Spelling::default()));
+            }
+        }
+        Pin::new(&mut answer).poll(cx)
+    });
+    match answered.await {
         Ok(answer) => Ok(answer.map(|stream| Download {
             body: Receiving::new(stream),
             upload,

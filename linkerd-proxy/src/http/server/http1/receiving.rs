@@ -2,7 +2,7 @@
 //! is read by whoever passes it on, mostly in that same task.
 
 use crate::{
-    http::http1::{Decoder, Error, Head, Malformed, Message, Wire},
+    http::http1::{Decoder, Error, Head, Malformed, Message, Spelling, Wire},
     io::Conn,
 };
 use bytes::Bytes;
@@ -28,6 +28,8 @@ struct State {
     body: Body,
     /// The answer to `Expect: 100-continue` on its way; the client waits for it.
     go_on: Option<Message>,
+    /// Informational answers on their way.
+    interim: Option<Box<Message>>,
     /// The connection's task, when it waits for the body.
     server: Option<Waker>,
     /// Whoever reads the body, when it waits for `go_on` to be written.
@@ -51,6 +53,7 @@ impl Shared {
             decoder: Decoder::Length(0),
             body: Body::Over,
             go_on: None,
+            interim: None,
             server: None,
             reader: None,
         })))
@@ -96,9 +99,26 @@ impl Shared {
         }
     }
 
+    /// Puts informational answers on their way.
+    pub fn inform(&self, heads: Vec<http::Response<Spelling>>) {
+        let mut state = self.0.borrow_mut();
+        for head in heads {
+            match &mut state.interim {
+                Some(before) => before.follow_up(&head),
+                None => state.interim = Some(Box::new(Message::informational(&head))),
+            }
+        }
+    }
+
+    /// Writes what there is of informational answers.
+    pub fn poll_inform(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_inform(cx)
+    }
+
     /// Writes what there is of an answer.
     pub fn poll_write(&self, cx: &mut Context<'_>, answer: &mut Message) -> Poll<io::Result<()>> {
         let mut state = self.0.borrow_mut();
+        ready!(state.poll_inform(cx))?;
         let State { wire, go_on, .. } = &mut *state;
         if let Some(begun) = go_on {
             ready!(wire.poll_write(cx, begun))?;
@@ -151,6 +171,23 @@ impl State {
         }
     }
 
+    fn poll_inform(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(interim) = &mut self.interim else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(begun) = self.go_on.as_mut().filter(|go_on| go_on.has_begun()) {
+            ready!(self.wire.poll_write(cx, begun))?;
+            self.forget_go_on();
+            return self.poll_inform(cx);
+        }
+        ready!(self.wire.poll_write(cx, interim))?;
+        self.interim = None;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn forget_go_on(&mut self) {
         self.go_on = None;
         if let Some(reader) = self.reader.take() {
@@ -190,10 +227,16 @@ impl Receiving {
             wire,
             decoder,
             go_on,
+            interim,
             reader,
             ..
         } = &mut *state;
         if let Some(message) = go_on {
+            if interim.as_ref().is_some_and(|begun| begun.has_begun()) {
+                // The server has begun to write that, and will wake us.
+                *reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
             // The server may write it instead, or something better.
             *reader = Some(cx.waker().clone());
             ready!(wire.poll_write(cx, message)).map_err(Error::Io)?;
