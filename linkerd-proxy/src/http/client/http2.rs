@@ -293,3 +293,6 @@ impl Drop for Stream {
         self.0.last.set(Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests;
