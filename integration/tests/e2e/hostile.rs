@@ -5,7 +5,7 @@ use integration::{client, eventually, proxy::Proxy, server::Server, tcp::Raw};
 use std::{net::SocketAddr, time::Duration};
 
 const HOST: &str = "host: web.demo.svc.cluster.local\r\n";
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// How much memory may grow while it is attacked.
 const FLAT_KIB: u64 = 8 << 10;
@@ -31,7 +31,7 @@ async fn unharmed(addr: SocketAddr, proxy: &Proxy, before_kib: u64) {
 }
 
 /// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
     bytes.extend(stream.to_be_bytes());
@@ -40,7 +40,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `GET / HTTP`, with an authority, as HPACK without compression.
-fn headers() -> Vec<u8> {
+pub(crate) fn headers() -> Vec<u8> {
     let authority = b"web.demo.svc.cluster.local";
     let mut block = vec![0x82, 0x86, 0x84, 0x41, authority.len() as u8];
     block.extend(authority);

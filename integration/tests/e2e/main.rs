@@ -21,6 +21,7 @@ mod hostile;
 mod http1;
 mod http1_forms;
 mod http2;
+mod http2_limits;
 mod identity;
 mod local;
 mod look;
