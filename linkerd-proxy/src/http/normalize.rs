@@ -43,6 +43,8 @@ pub fn request(request: &mut Request, target: &Target) -> Result<(), Error> {
         if request.uri().authority().is_none() {
             return add_authority(request, target);
         }
+        // It says the same again, or something else, by which nobody must go (RFC 9113, section 8.3.1).
+        request.headers_mut().remove(HOST);
         return Ok(());
     }
     if request.method() != Method::CONNECT {
@@ -50,8 +52,10 @@ pub fn request(request: &mut Request, target: &Target) -> Result<(), Error> {
     }
     if version == Version::HTTP_10 {
         // It need not have one, but leaves as HTTP/1.1, which has to.
+        let asked = request.uri().authority();
+        let asked = asked.and_then(|a| HeaderValue::from_str(without_userinfo(a.as_str())).ok());
         let host = request.headers_mut().entry(HOST);
-        host.or_insert_with(|| host_of(target));
+        host.or_insert_with(|| asked.unwrap_or_else(|| host_of(target)));
     }
     // The version is each hop's own (RFC 9110, section 6.2).
     *request.version_mut() = Version::HTTP_11;
@@ -218,6 +222,13 @@ mod tests {
         let new = normalized(new.header(HOST, "me"), "web:80").unwrap();
         assert_eq!(*new.uri(), "http://me/a");
         assert!(!new.headers().contains_key(HOST));
+        let both = http::Request::get("http://me/a").version(Version::HTTP_2);
+        let both = normalized(both.header(HOST, "other"), "web:80").unwrap();
+        assert_eq!(*both.uri(), "http://me/a");
+        assert!(!both.headers().contains_key(HOST), "there is one authority");
+        let tunnel = http::Request::connect("me:443").version(Version::HTTP_10);
+        let tunnel = normalized(tunnel, "web:80").unwrap();
+        assert_eq!(tunnel.headers()[HOST], "me:443");
         let empty = http::Request::get("/a").version(Version::HTTP_2);
         assert!(normalized(empty.header(HOST, ""), "web:80").is_err());
         let missing = http::Request::get("/a").version(Version::HTTP_11);
