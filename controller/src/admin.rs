@@ -6,6 +6,7 @@
 use crate::{
     cluster::Cluster,
     identity::{Identity, Overview},
+    index::Duplicates,
     metrics::{Metrics, Page, resident_memory},
     source::Load,
 };
@@ -27,6 +28,8 @@ pub type Sizes = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 pub struct Admin {
     /// What was read last.
     pub source: watch::Receiver<Arc<Load>>,
+    /// What of it is passed over, because it is there twice.
+    pub duplicates: watch::Receiver<Duplicates>,
     /// What signs certificates; `None`: they are not signed here.
     pub identity: Option<Identity>,
     /// What is in force.
@@ -71,12 +74,22 @@ async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> (Status
     {
         let load = admin.source.borrow().clone();
         describe(&load, &mut text);
+        let duplicates = admin.duplicates.borrow().clone();
+        for report in duplicates.iter().take(MAX_DUPLICATES) {
+            let _ = writeln!(text, "{report}");
+        }
+        if let Some(more) = duplicates.len().checked_sub(MAX_DUPLICATES + 1) {
+            let _ = writeln!(text, "{} more objects are defined twice", more + 1);
+        }
         for line in admin.identity.iter().flat_map(Identity::lines) {
             let _ = writeln!(text, "identity: {line}");
         }
     }
     (status, text)
 }
+
+/// More are counted only.
+const MAX_DUPLICATES: usize = 100;
 
 fn describe(load: &Load, text: &mut String) {
     if let Some(problem) = &load.problem {
@@ -114,6 +127,8 @@ async fn metrics(State(admin): State<Admin>) -> ([(&'static str, &'static str); 
         .values()
         .map(|file| file.manifests.warnings.len() as u64);
     page.one("source_warnings", "gauge", warnings.sum());
+    let duplicates = admin.duplicates.borrow().len() as u64;
+    page.one("source_duplicates", "gauge", duplicates);
     page.one("source_listed", "gauge", u64::from(load.problem.is_none()));
     {
         let cluster = admin.cluster.read();

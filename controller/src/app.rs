@@ -128,6 +128,7 @@ impl App {
         let identity = app.identity(&args, metrics.clone()).await?;
         let admin = Admin {
             source: loads.clone(),
+            duplicates: index.duplicates(),
             identity: identity.clone(),
             cluster: cluster.clone(),
             metrics: metrics.clone(),

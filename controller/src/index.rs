@@ -17,7 +17,7 @@ use crate::{
 };
 use ahash::AHashMap;
 use parking_lot::{Mutex, RwLock};
-use std::{hash::Hash, sync::Arc};
+use std::{collections::BTreeSet, hash::Hash, sync::Arc};
 use tokio::sync::watch;
 
 /// Something that proxies want to know and to be kept told.
@@ -51,7 +51,11 @@ pub struct Index {
     cluster: Arc<RwLock<Cluster>>,
     live: Vec<Arc<dyn Refresh>>,
     store: Store,
+    duplicates: watch::Sender<Duplicates>,
 }
+
+/// Reports of objects that are defined twice.
+pub type Duplicates = Arc<BTreeSet<String>>;
 
 trait Refresh: Send + Sync {
     fn refresh(&self, cluster: &Cluster, touched: &Touched);
@@ -66,12 +70,18 @@ impl Index {
             cluster: Arc::new(RwLock::new(cluster)),
             live: Vec::new(),
             store: Store::default(),
+            duplicates: watch::Sender::default(),
         }
     }
 
     /// For readers.
     pub fn cluster(&self) -> Arc<RwLock<Cluster>> {
         self.cluster.clone()
+    }
+
+    /// What is passed over because it is defined before.
+    pub fn duplicates(&self) -> watch::Receiver<Duplicates> {
+        self.duplicates.subscribe()
     }
 
     /// A place to ask questions of one kind.
@@ -91,6 +101,10 @@ impl Index {
     /// Takes what a source holds as all there is.
     pub fn load(&mut self, load: &Load) {
         let changes = self.store.apply(load);
+        if **self.duplicates.borrow() != *self.store.duplicates() {
+            let duplicates = self.store.duplicates().clone();
+            self.duplicates.send_replace(Arc::new(duplicates));
+        }
         if changes.is_empty() {
             return;
         }

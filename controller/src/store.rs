@@ -7,16 +7,19 @@ use crate::{
     object::{Id, Object},
     source::Load,
 };
-use ahash::{AHashMap, AHashSet};
-use std::collections::hash_map::Entry;
+use ahash::AHashMap;
+use std::collections::{BTreeSet, hash_map::Entry};
 
 /// The objects in force.
 #[derive(Default)]
 pub struct Store {
     objects: AHashMap<Id, Object>,
     /// The reports of the last load, so that each is logged once.
-    duplicates: AHashSet<String>,
+    duplicates: BTreeSet<String>,
 }
+
+/// Of a directory that was copied into another, every object is a duplicate.
+const MAX_LOGGED: usize = 20;
 
 /// A difference between two loads.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +34,13 @@ impl Store {
     /// Takes `load` as all there is.
     pub fn apply(&mut self, load: &Load) -> Vec<Change> {
         let (objects, duplicates) = merge(load);
-        for report in duplicates.difference(&self.duplicates) {
+        let mut news = duplicates.difference(&self.duplicates);
+        for report in news.by_ref().take(MAX_LOGGED) {
             tracing::warn!("{report}");
+        }
+        match news.count() {
+            0 => {}
+            more => tracing::warn!("{more} more objects are defined twice"),
         }
         self.duplicates = duplicates;
         let before = std::mem::replace(&mut self.objects, objects);
@@ -52,23 +60,25 @@ impl Store {
     }
 
     /// Objects that were passed over because another file has them, too.
-    pub fn duplicates(&self) -> impl Iterator<Item = &str> {
-        self.duplicates.iter().map(String::as_str)
+    pub fn duplicates(&self) -> &BTreeSet<String> {
+        &self.duplicates
     }
 }
 
-fn merge(load: &Load) -> (AHashMap<Id, Object>, AHashSet<String>) {
+fn merge(load: &Load) -> (AHashMap<Id, Object>, BTreeSet<String>) {
     let mut objects = AHashMap::new();
-    let mut duplicates = AHashSet::new();
+    let mut duplicates = BTreeSet::new();
     for (name, file) in &load.files {
-        for object in &file.manifests.objects {
+        let manifests = &file.manifests;
+        for (object, line) in manifests.objects.iter().zip(&manifests.lines) {
             match objects.entry(object.id()) {
                 Entry::Vacant(entry) => {
                     entry.insert(object.clone());
                 }
                 Entry::Occupied(entry) => {
                     let id = entry.key();
-                    duplicates.insert(format!("{name}: {id} is defined before, ignored here"));
+                    let problem = "is defined before, ignored here";
+                    duplicates.insert(format!("{name}: line {line}: {id} {problem}"));
                 }
             }
         }
@@ -141,12 +151,12 @@ mod tests {
         let (first, second) = (service("a", 1), service("a", 2));
         store.apply(&load(&[("2.yaml", &second), ("1.yaml", &first)]));
         assert_eq!(
-            store.duplicates().collect::<Vec<_>>(),
-            ["2.yaml: Service default/a is defined before, ignored here"]
+            store.duplicates().iter().collect::<Vec<_>>(),
+            ["2.yaml: line 2: Service default/a is defined before, ignored here"]
         );
         assert_eq!(store.count(), 1);
         let changes = store.apply(&load(&[("2.yaml", &second)]));
         assert_eq!(told(&changes), ["+Service default/a"]);
-        assert_eq!(store.duplicates().count(), 0);
+        assert_eq!(store.duplicates().len(), 0);
     }
 }

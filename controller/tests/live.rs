@@ -264,7 +264,8 @@ async fn policies_follow_the_files() {
 #[tokio::test]
 async fn pages_tell_what_is_wrong() {
     let bad = service("[{port: 80}]").replace("port: 80", "port: eighty");
-    let mesh = Mesh::start(&[("bad.yaml", &bad), ("p0.yaml", &pod("p0", "10.0.0.1"))]).await;
+    let p0 = pod("p0", "10.0.0.1");
+    let mesh = Mesh::start(&[("bad.yaml", &bad), ("p0.yaml", &p0), ("twice.yaml", &p0)]).await;
     let admin = mesh.app.addrs().admin;
     assert_eq!(Mesh::page(admin, "/live").await, (200, "live\n".to_owned()));
     let (status, ready) = Mesh::page(admin, "/ready?verbose").await;
@@ -277,10 +278,13 @@ async fn pages_tell_what_is_wrong() {
         line.contains("bad, 0 objects kept: line 7: spec.ports"),
         "{line}"
     );
+    let twice = "twice.yaml: line 3: Pod demo/p0 is defined before, ignored here";
+    assert!(ready.lines().any(|line| line == twice), "{ready}");
     let (_, metrics) = Mesh::page(admin, "/metrics").await;
     for line in [
         "source_files{state=\"bad\"} 1",
-        "source_files{state=\"ok\"} 1",
+        "source_files{state=\"ok\"} 2",
+        "source_duplicates 1",
         "source_errors_total 1",
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");

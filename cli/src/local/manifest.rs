@@ -97,7 +97,7 @@ pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ManifestError> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?.path();
-            if is_manifest(&entry) && entry.is_file() {
+            if is_manifest(&entry) && !entry.is_dir() {
                 found.push(entry);
             }
         }
@@ -118,8 +118,8 @@ pub(crate) fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Whether a directory entry counts as a manifest.
 pub(crate) fn is_manifest(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str);
-    name.is_some_and(parts::is_manifest)
+    let name = path.file_name().map(OsStr::to_string_lossy);
+    name.is_some_and(|name| parts::is_manifest(&name))
 }
 
 // === impl Source ===
@@ -152,6 +152,11 @@ fn read(path: &Path, left: &mut u64) -> io::Result<String> {
     // A pipe would be empty the second time, and may keep its reader waiting for ever.
     if !metadata.is_file() {
         let message = "not a file; write the manifests to one, which is then watched";
+        return Err(io::Error::other(message));
+    }
+    // A disk that is full, or a tool that died, leaves such files: they must not stop what runs.
+    if metadata.len() == 0 {
+        let message = "empty; write the manifests, remove the file, or leave a comment in it";
         return Err(io::Error::other(message));
     }
     let rest = left.checked_sub(metadata.len());

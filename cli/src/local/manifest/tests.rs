@@ -192,3 +192,27 @@ fn what_is_no_file_is_refused_and_not_waited_for() {
         "{error}"
     );
 }
+
+#[test]
+fn a_file_that_is_empty_or_leads_nowhere_is_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
+    let read = || load(&Source::Paths(vec![dir.path().to_path_buf()]));
+    std::fs::write(path(b"caf\xe9.yaml"), WEB).unwrap();
+    std::fs::create_dir(path(b"d.yaml")).unwrap();
+    assert_eq!(read().unwrap().deployments.len(), 1);
+    std::fs::write(path(b"empty.yaml"), "").unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(
+        error.contains("empty.yaml: cannot be read: empty;"),
+        "{error}"
+    );
+    std::fs::remove_file(path(b"empty.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path(b"link.yaml")).unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(
+        error.contains("link.yaml: cannot be read: No such"),
+        "{error}"
+    );
+}
