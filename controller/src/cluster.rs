@@ -60,6 +60,8 @@ pub struct Touched {
     pub services: AHashSet<Key>,
     /// Pods that changed, before and after.
     pub pods: Vec<Arc<Pod>>,
+    /// Whose they are.
+    pub pod_keys: AHashSet<Key>,
     /// Namespaces whose defaults or owners changed.
     pub namespaces: AHashSet<Arc<str>>,
     /// Addresses that changed hands, or whose owner changed.
@@ -381,12 +383,13 @@ impl Touched {
 
     /// Whether a pod or its defaults changed.
     pub fn is_pod(&self, key: &Key) -> bool {
-        self.namespaces.contains(&key.namespace) || self.pods.iter().any(|pod| pod.key == *key)
+        self.namespaces.contains(&key.namespace) || self.pod_keys.contains(key)
     }
 
     fn pod(&mut self, pod: Option<Arc<Pod>>) {
         if let Some(pod) = pod {
             self.ips.extend(&pod.ips);
+            self.pod_keys.insert(pod.key.clone());
             self.pods.push(pod);
         }
     }

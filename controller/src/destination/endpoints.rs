@@ -137,8 +137,15 @@ impl Question for Endpoints {
 
 /// A slice holds the addresses of pods, but what they carry is the pods' to say.
 fn names_any(slice: &Slice, touched: &Touched) -> bool {
+    let named = |name: &Arc<str>| {
+        touched.pod_keys.contains(&Key {
+            namespace: slice.key.namespace.clone(),
+            name: name.clone(),
+        })
+    };
     let mut endpoints = slice.endpoints.iter();
-    endpoints.any(|endpoint| touched.ips.contains(&endpoint.ip))
+    // A manifest of a pod need not say its address.
+    endpoints.any(|it| touched.ips.contains(&it.ip) || it.pod.as_ref().is_some_and(named))
 }
 
 impl Endpoints {

@@ -103,3 +103,20 @@ async fn who_follows_hears_of_the_end() {
     assert!(after.changed().await.is_err());
     assert_eq!(live.followed(), 0);
 }
+
+#[test]
+fn a_slice_is_concerned_by_a_pod_that_it_names_whatever_its_address() {
+    let mut index = Index::new(Cluster::new(settings()));
+    let live = index.live::<Endpoints>();
+    let slice = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {name: a, namespace: demo, labels: {kubernetes.io/service-name: web}}\n\
+                 addressType: IPv4\nports: [{port: 8080}]\n\
+                 endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: web-0}}]\n";
+    let web = service("web", "", "{ports: [{port: 80, targetPort: 8080}]}");
+    let all = web + slice + &pod("web-0", "web", "''");
+    index.load(&load(&all));
+    let answer = live.ask(endpoints_of("web"));
+    let other = all.replace("serviceAccountName: sa", "serviceAccountName: other");
+    index.load(&load(&other));
+    assert!(answer.has_changed().expect("alive"));
+}
