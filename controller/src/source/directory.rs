@@ -25,6 +25,9 @@ use tokio::sync::watch;
 /// Changes come in bursts: editors write twice, tools write many files.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
+/// A directory in the place of another counts by then, though it goes on changing.
+const FILLED: Duration = Duration::from_secs(10);
+
 /// Largest manifest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 /// How many manifest files are read.
@@ -38,8 +41,8 @@ pub struct Directory {
     listed: Option<Stamp>,
     /// It could not be found since.
     gone: bool,
-    /// Another directory in its place.
-    replaced: Option<Pending<Stamp>>,
+    /// Another directory in its place, and since when there is one.
+    replaced: Option<(Instant, Pending<Stamp>)>,
     seen: BTreeMap<Arc<str>, Seen>,
     /// What is wrong with the directory itself.
     problem: Option<String>,
@@ -115,9 +118,12 @@ impl Directory {
             .listed
             .is_some_and(|before| self.gone || before.id != stamp.id)
         {
-            let replaced = Pending::at(self.replaced.take(), stamp, now);
-            if now.saturating_duration_since(replaced.since) < SETTLE {
-                self.replaced = Some(replaced);
+            let (first, before) = self.replaced.take().unzip();
+            let first = first.unwrap_or(now);
+            let replaced = Pending::at(before, stamp, now);
+            let lasted = |since| now.saturating_duration_since(since);
+            if lasted(replaced.since) < SETTLE && lasted(first) < FILLED {
+                self.replaced = Some((first, replaced));
                 return Ok(false);
             }
         }

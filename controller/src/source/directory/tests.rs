@@ -207,6 +207,13 @@ fn a_directory_in_the_place_of_another_counts_once_it_has_settled() {
     dir.now += SETTLE;
     let names: Vec<_> = dir.look().into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["a.yaml", "c.yaml"]);
+
+    fs::rename(&path, dir.path("older")).expect("renamed");
+    fill(&["d.yaml", "e.yaml", "f.yaml"]);
+    assert_eq!(dir.look().len(), 2, "it is being filled again");
+    dir.now += FILLED;
+    fill(&["g.yaml"]);
+    assert_eq!(dir.look().len(), 4, "and not for ever");
 }
 
 #[test]
