@@ -224,3 +224,21 @@ fn a_name_that_is_no_text_is_listed() {
     fs::write(dir.temp.path().join(name), service("s")).expect("a file");
     assert_eq!(dir.load(), [entry("caf\\xE9.yaml", 1, false)]);
 }
+
+#[test]
+fn a_swap_of_links_is_followed_as_in_a_config_map() {
+    use std::os::unix::fs::symlink;
+    let mut dir = Dir::new();
+    for (version, name) in [("..1", "one"), ("..2", "two")] {
+        fs::create_dir(dir.path(version)).expect("made");
+        dir.write(&format!("{version}/a.yaml"), &service(name));
+    }
+    symlink("..1", dir.path("..data")).expect("a link");
+    symlink("..data/a.yaml", dir.path("a.yaml")).expect("a link");
+    dir.load();
+    symlink("..2", dir.path("..new")).expect("a link");
+    fs::rename(dir.path("..new"), dir.path("..data")).expect("swapped");
+    assert_eq!(dir.load(), [entry("a.yaml", 1, false)]);
+    let file = &dir.directory.snapshot().files["a.yaml"];
+    assert_eq!(&*file.manifests.objects[0].id().key.name, "two");
+}
