@@ -156,10 +156,10 @@ async fn endpoints_follow_the_files() {
     assert_eq!(next(&mut stream).await, ["+10.0.0.4"]);
 
     for file in ["p0.yaml", "p1.yaml", "p3.yaml"] {
-        mesh.write(file, "");
+        mesh.write(file, "# nothing\n");
     }
     while next(&mut stream).await != ["exists=true"] {}
-    mesh.write("web.yaml", "");
+    mesh.write("web.yaml", "# nothing\n");
     assert_eq!(next(&mut stream).await, ["exists=false"]);
     mesh.app.stop().await;
     let end = timeout(SOON, stream.message()).await.expect("in time");
@@ -217,7 +217,7 @@ async fn policies_follow_the_files() {
     );
     let second = timeout(SOON, watch.message()).await.expect("in time");
     assert_ne!(second.expect("no error"), Some(first));
-    mesh.write("web.yaml", "");
+    mesh.write("web.yaml", "# nothing\n");
     let gone = timeout(SOON, watch.message())
         .await
         .expect("in time")
