@@ -191,6 +191,38 @@ async fn a_clients_reset_reaches_the_endpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_a_client_gives_up_cost_it_no_connection() {
+    let server = Server::start("app").await;
+    let both = Both::start(server.addr());
+    for (path, addr) in both.paths() {
+        let mut send = h2_client(addr).await;
+        for n in 0..30 {
+            send = send
+                .ready()
+                .await
+                .unwrap_or_else(|e| panic!("{path}: upload {n}: {e}"));
+            let seen = server.requests();
+            let request = Request::post(web("/hang")).body(()).expect("valid");
+            let (answer, mut body) = send.send_request(request, false).expect("it can be sent");
+            body.send_data(Bytes::from_static(b"some"), false)
+                .expect("it can be sent");
+            eventually::holds("it has arrived", SOON, || async {
+                server.requests() > seen
+            })
+            .await;
+            body.send_reset(Reason::CANCEL);
+            drop(answer);
+        }
+        let mut send = send.ready().await.expect("open");
+        let (answer, _) = send
+            .send_request(request("/").map(|_| ()), true)
+            .expect("it can be sent");
+        let answer = eventually::within("an answer", SOON, answer).await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_goes_away_gracefully_costs_no_request() {
     // Each connection takes three requests and says GOAWAY.
     let server = tcp::Server::start(|stream| async move {

@@ -168,7 +168,11 @@ async fn answer(
     };
     drop(answering);
     if let Some(ending) = ending.filter(|_| rescue::ends_connection(&response)) {
-        ending.begin();
+        // A client that gave up its request, halfway through it maybe, is not to go for that.
+        let is_given_up = poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready()));
+        if !is_given_up.await {
+            ending.begin();
+        }
     }
     let (mut head, body) = response.into_parts();
     // What came over HTTP/1 in chunks is framed anew (RFC 9113, section 8.2.2).
