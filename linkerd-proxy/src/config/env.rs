@@ -394,6 +394,20 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_as_set_and_within_what_the_protocol_allows() {
+        const STREAM: &str = "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE";
+        const CONNECTION: &str = "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE";
+        let set = Config::from_env(vars(&[(STREAM, "70000"), (CONNECTION, "80000")])).unwrap();
+        let windows = set.outbound.http2;
+        assert_eq!(windows.stream_window, 70_000);
+        assert_eq!(windows.connection_window, 80_000);
+        for name in [STREAM, CONNECTION] {
+            let Invalid(errors) = Config::from_env(vars(&[(name, "2147483648")])).unwrap_err();
+            assert!(errors[0].contains(name), "{errors:?}");
+        }
+    }
+
+    #[test]
     fn the_namespace_comes_from_the_context() {
         assert_eq!(
             namespace(r#"{"ns":"demo","pod":"p"}"#).as_deref(),
