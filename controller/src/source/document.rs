@@ -84,10 +84,12 @@ impl Document<'_> {
     where
         T: DeserializeOwned + Serialize,
     {
-        let object: T = self.parse()?;
+        let written: Value = self.parse()?;
+        // Text is read once; what only YAML takes, as a number for a label, is read from it again.
+        let object = T::deserialize(&written).or_else(|_| self.parse())?;
         // What was read can be written.
         let understood = serde_json::to_value(&object).unwrap_or_default();
-        let unknown = unknown::fields(&self.parse()?, &understood);
+        let unknown = unknown::fields(&written, &understood);
         let problem = "is no field of this kind and is ignored; check its spelling";
         let unknown = unknown.iter().map(|field| self.error(field, problem));
         let unknown = unknown.collect();

@@ -208,3 +208,15 @@ fn warnings_of_a_file_have_an_end() {
     assert_eq!(manifests.warnings.len(), MAX_WARNINGS + 1);
     assert_eq!(manifests.unused, 1000);
 }
+
+#[test]
+fn what_only_yaml_takes_is_read_as_before() {
+    let text = WEB.replace("{app: web}", "{app: 1, tier: 0.5}");
+    let manifests = parse(&text).expect("manifests");
+    let Object::Service(service) = &manifests.objects[0] else {
+        panic!("not a service");
+    };
+    let labels: Vec<_> = service.selector.iter().collect();
+    assert_eq!(labels, [("app", "1"), ("tier", "0.5")]);
+    assert_eq!(manifests.warnings, [""; 0]);
+}
