@@ -15,9 +15,17 @@ doc:
 test:
     cargo test --workspace
 
-# Our proxy against none, nginx, haproxy and Envoy; `just bench --quick` for a first look
-bench *ARGS="--out BENCHMARKS.md":
-    cargo run --release -p integration --bin bench -- {{ARGS}}
+host := `rustc -vV | sed -n 's/^host: //p'`
+sidecar := "target" / host / "release" / "linkerd-proxy"
+
+# The sidecar as one static file that needs nothing of its host, for an image of its own; the C library
+# has to be there as an archive (libc6-dev has it, glibc-static elsewhere)
+release:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release -p linkerd-proxy --target {{host}}
+
+# That sidecar against none, nginx, haproxy and Envoy; `just bench --quick` for a first look
+bench *ARGS="--out BENCHMARKS.md": release
+    cargo run --release -p integration --bin bench -- --proxy {{sidecar}} {{ARGS}}
 
 # Every fuzz target for a bounded time, in seconds
 fuzz SECONDS="20":
