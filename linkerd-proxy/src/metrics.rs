@@ -12,6 +12,7 @@ mod kept;
 pub mod labels;
 pub mod process;
 pub mod registry;
+pub mod route;
 pub mod tls;
 pub mod transport;
 

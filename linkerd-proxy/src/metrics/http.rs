@@ -1,13 +1,11 @@
-//! The HTTP families: what an endpoint answered (`request_total`, `response_total`,
-//! `response_latency_ms`) and what a route and its backend did (`outbound_http_route_*`).
+//! What endpoints answered to requests: `request_total`, `response_total`, `response_latency_ms`.
 //!
 //! A status is known only when the answer comes, so each set keeps the handles of the statuses it
 //! has met. A set belongs to one worker.
 
-use super::{Kept, Labels, Registry, label, labels};
+use super::{Kept, Labels, Registry, label};
 use crate::http::classify::Class;
 use http::StatusCode;
-use mesh_policy::Meta;
 use metrics::{Counter, Histogram};
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +15,6 @@ const LATENCY_MS: &[f64] = &[
     3_000., 4_000., 5_000., 10_000., 20_000., 30_000., 40_000., 50_000.,
 ];
 
-const ROUTE_SECONDS: &[f64] = &[0.05, 0.5, 1., 10.];
-const BACKEND_SECONDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1., 10.];
-
 /// Counts requests to one endpoint and their answers.
 pub struct Endpoint {
     registry: Arc<Registry>,
@@ -27,16 +22,6 @@ pub struct Endpoint {
     requests: Counter,
     latencies: Kept<Option<StatusCode>, Histogram>,
     responses: Kept<(Option<StatusCode>, Class), Counter>,
-}
-
-/// Counts requests of a route, or of one of its backends.
-pub struct Route {
-    registry: Arc<Registry>,
-    labels: Labels,
-    statuses_name: &'static str,
-    requests: Option<Counter>,
-    durations: Histogram,
-    statuses: Kept<(Option<StatusCode>, &'static str), Counter>,
 }
 
 // === impl Endpoint ===
@@ -99,77 +84,6 @@ impl Endpoint {
             labels.push(label("status_code", status.as_str().to_owned()));
         }
         labels
-    }
-}
-
-// === impl Route ===
-
-impl Route {
-    /// The families of a route: `outbound_http_route_request_*`.
-    pub fn of_route(registry: &Arc<Registry>, parent: &Meta, route: &Meta) -> Self {
-        let mut labels = Labels::new();
-        labels::reference(&mut labels, "parent", parent);
-        labels::route(&mut labels, route);
-        labels.push(label("hostname", ""));
-        let name = "outbound_http_route_request_duration_seconds";
-        Self {
-            durations: registry.histogram(name, ROUTE_SECONDS, labels.clone()),
-            requests: None,
-            statuses_name: "outbound_http_route_request_statuses_total",
-            statuses: Kept::default(),
-            registry: registry.clone(),
-            labels,
-        }
-    }
-
-    /// The families of a route's backend: `outbound_http_route_backend_*`.
-    pub fn of_backend(
-        registry: &Arc<Registry>,
-        parent: &Meta,
-        route: &Meta,
-        backend: &Meta,
-    ) -> Self {
-        let mut labels = Labels::new();
-        labels::reference(&mut labels, "parent", parent);
-        labels::route(&mut labels, route);
-        labels::reference(&mut labels, "backend", backend);
-        let requests = "outbound_http_route_backend_requests_total";
-        let durations = "outbound_http_route_backend_response_duration_seconds";
-        Self {
-            durations: registry.histogram(durations, BACKEND_SECONDS, labels.clone()),
-            requests: Some(registry.counter(requests, labels.clone())),
-            statuses_name: "outbound_http_route_backend_response_statuses_total",
-            statuses: Kept::default(),
-            registry: registry.clone(),
-            labels,
-        }
-    }
-
-    /// Counts a request that is on its way.
-    pub fn request(&self) {
-        if let Some(requests) = &self.requests {
-            requests.increment(1);
-        }
-    }
-
-    /// Counts an answer or an error (`FAIL_FAST`, `LOAD_SHED`, ... or empty).
-    pub fn status(&self, status: Option<StatusCode>, error: &'static str) {
-        self.statuses.with(
-            (status, error),
-            || {
-                let mut labels = self.labels.clone();
-                let text = status.map(|s| s.as_str().to_owned()).unwrap_or_default();
-                labels.push(label("http_status", text));
-                labels.push(label("error", error));
-                self.registry.counter(self.statuses_name, labels)
-            },
-            |c| c.increment(1),
-        );
-    }
-
-    /// Records how long it took to the end of the answer.
-    pub fn duration(&self, elapsed: Duration) {
-        self.durations.record(elapsed.as_secs_f64());
     }
 }
 

@@ -12,7 +12,11 @@ use crate::{
     config,
     error::Error,
     http::classify::Class,
-    metrics::{detect::Detect, http, labels},
+    metrics::{
+        detect::Detect,
+        labels,
+        route::{Family, Route as Counts},
+    },
 };
 use ::http::{StatusCode, Version};
 use mesh_policy::{
@@ -50,7 +54,7 @@ pub enum Protocol {
 
 /// Where requests go.
 pub struct HttpRoute {
-    metrics: Rc<http::Route>,
+    metrics: Rc<Counts>,
     backends: Distribution<HttpBackend>,
 }
 
@@ -62,7 +66,7 @@ pub struct OpaqueRoute {
 /// Where requests go, balanced.
 pub struct HttpBackend {
     made_for: MadeFor,
-    metrics: Rc<http::Route>,
+    metrics: Rc<Counts>,
     balance: OnceCell<Balance<NewHttp>>,
     shared: Rc<Shared>,
 }
@@ -79,6 +83,7 @@ pub struct OpaqueBackend {
 struct MadeFor {
     backend: Backend,
     accrual: Option<FailureAccrual>,
+    family: Family,
     route: Arc<Meta>,
     parent: Arc<Meta>,
 }
@@ -86,8 +91,8 @@ struct MadeFor {
 /// What a request counts for: its route, and the backend it went to.
 #[derive(Clone)]
 pub struct RouteMetrics {
-    route: Rc<http::Route>,
-    backend: Rc<http::Route>,
+    route: Rc<Counts>,
+    backend: Rc<Counts>,
 }
 
 // === impl Stack ===
@@ -96,7 +101,10 @@ impl Stack {
     /// The stack for `policy`, which takes over from `old` what stays the same.
     pub fn new(shared: &Rc<Shared>, policy: &OutboundPolicy, old: Option<&Stack>) -> Self {
         let parent = &policy.parent;
-        let http = |http: &policy::Http| Rc::new(HttpRoute::new(shared, parent, http, old));
+        let route = |http: &policy::Http, family| {
+            Rc::new(HttpRoute::new(shared, parent, http, family, old))
+        };
+        let http = |policy: &policy::Http| route(policy, Family::Http);
         let opaque = |opaque: &policy::Opaque| OpaqueRoute::new(shared, parent, opaque, old);
         let protocol = match &policy.protocol {
             // As in Linkerd the policy's timeout is not followed: the proxy has one of its own.
@@ -114,9 +122,10 @@ impl Stack {
                     opaque: opaque(rest),
                 }
             }
-            policy::Protocol::Http1(route)
-            | policy::Protocol::Http2(route)
-            | policy::Protocol::Grpc(route) => Protocol::Http(http(route)),
+            policy::Protocol::Http1(policy) | policy::Protocol::Http2(policy) => {
+                Protocol::Http(http(policy))
+            }
+            policy::Protocol::Grpc(policy) => Protocol::Http(route(policy, Family::Grpc)),
             policy::Protocol::Opaque(route) | policy::Protocol::Tls(route) => {
                 Protocol::Opaque(opaque(route))
             }
@@ -162,17 +171,19 @@ impl HttpRoute {
         shared: &Rc<Shared>,
         parent: &Arc<Meta>,
         http: &policy::Http,
+        family: Family,
         old: Option<&Stack>,
     ) -> Self {
         let make = |backend: &Backend| {
-            let made_for = MadeFor::new(backend, http.failure_accrual, &http.route, parent);
+            let made_for = MadeFor::new(backend, http.failure_accrual, family, &http.route, parent);
             let same = |b: &&Rc<HttpBackend>| b.made_for == made_for;
             let kept = old.and_then(|old| old.http_backends().find(same).cloned());
             kept.unwrap_or_else(|| HttpBackend::new(shared, made_for))
         };
         Self {
-            metrics: Rc::new(http::Route::of_route(
+            metrics: Rc::new(Counts::of_route(
                 &shared.metrics,
+                family,
                 parent,
                 &http.route.meta,
             )),
@@ -203,7 +214,7 @@ impl OpaqueRoute {
     ) -> Self {
         let old = old.and_then(Stack::opaque);
         let make = |backend: &Backend| {
-            let made_for = MadeFor::new(backend, None, &opaque.route, parent);
+            let made_for = MadeFor::new(backend, None, Family::Http, &opaque.route, parent);
             let same = |b: &&Rc<OpaqueBackend>| b.made_for == made_for;
             let kept = old.and_then(|old| old.backends.iter().find(same).cloned());
             kept.unwrap_or_else(|| OpaqueBackend::new(shared, made_for))
@@ -225,11 +236,12 @@ impl HttpBackend {
     fn new(shared: &Rc<Shared>, made_for: MadeFor) -> Rc<Self> {
         let MadeFor {
             backend,
+            family,
             route,
             parent,
             ..
         } = &made_for;
-        let metrics = http::Route::of_backend(&shared.metrics, parent, route, &backend.meta);
+        let metrics = Counts::of_backend(&shared.metrics, *family, parent, route, &backend.meta);
         Rc::new(Self {
             metrics: Rc::new(metrics),
             made_for,
@@ -293,12 +305,14 @@ impl MadeFor {
     fn new(
         backend: &Backend,
         accrual: Option<FailureAccrual>,
+        family: Family,
         route: &Route,
         parent: &Arc<Meta>,
     ) -> Self {
         Self {
             backend: backend.clone(),
             accrual,
+            family,
             route: route.meta.clone(),
             parent: parent.clone(),
         }
@@ -356,15 +370,16 @@ impl RouteMetrics {
             "" => "",
             _ => "IO",
         };
-        self.route.status(Some(status), error);
-        self.backend.status(Some(status), error);
+        self.route.status(Some(status), class.grpc_status(), error);
+        self.backend
+            .status(Some(status), class.grpc_status(), error);
         self.route.duration(received);
         self.backend.duration(sent);
     }
 
     /// There was no answer.
     pub fn failed(&self, error: &Error) {
-        self.route.status(None, error.route_name());
-        self.backend.status(None, error.route_name());
+        self.route.status(None, None, error.route_name());
+        self.backend.status(None, None, error.route_name());
     }
 }
