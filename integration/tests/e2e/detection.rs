@@ -10,7 +10,16 @@ use integration::{
     server::Server,
     tcp::{self, Raw},
 };
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::io::AsyncWriteExt;
 
 /// A ClientHello for `example.com`, as small as one can be.
@@ -176,20 +185,30 @@ async fn a_silent_client_of_an_http_2_server_spoils_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_gives_up_a_silent_client_spoils_nothing() {
-    let server = tcp::Server::start(|mut stream| async move {
-        let head = tokio::time::timeout(SOON / 20, tcp::read_head(&mut stream)).await;
-        let answer = match head {
-            Ok(_) => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
-            Err(_) => "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n",
-        };
-        stream.write_all(answer.as_bytes()).await
+    let given_up = Arc::new(AtomicUsize::new(0));
+    let count = given_up.clone();
+    let server = tcp::Server::start(move |mut stream| {
+        let count = count.clone();
+        async move {
+            let head = tokio::time::timeout(SOON / 20, tcp::read_head(&mut stream)).await;
+            let answer = match head {
+                Ok(_) => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+                Err(_) => "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n",
+            };
+            stream.write_all(answer.as_bytes()).await?;
+            count.fetch_add(usize::from(head.is_err()), Ordering::SeqCst);
+            Ok(())
+        }
     })
     .await;
     let both = Both::start(server.addr());
     for (path, addr) in both.paths() {
+        let before = given_up.load(Ordering::SeqCst);
         let mut idle = silent(addr, &server).await;
-        // Long enough for the server to have given up.
-        tokio::time::sleep(SOON / 10).await;
+        eventually::holds("the server has given up", SOON, || async {
+            given_up.load(Ordering::SeqCst) > before
+        })
+        .await;
         for n in 1..=5 {
             assert_eq!(client::get(addr, &web("/")).await.status, 200, "{path}");
             assert_eq!(requests(&both, path), f64::from(n), "{path}");
